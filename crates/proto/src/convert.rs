@@ -1,0 +1,236 @@
+//! Records to bytes and back.
+
+use prost::Message as _;
+use yinglong_model::{
+    EventData, Inventory, InventoryType, Observation, Timestamp,
+    event::{Connection, Direction, File, Login, Process, Protocol},
+};
+
+use crate::v1::{self, record};
+
+/// Why bytes are not a record.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not Protocol Buffers.
+    #[error("not a record")]
+    Malformed(#[from] prost::DecodeError),
+    /// A kind of observation this version does not know.
+    #[error("the record has no observation this version knows; update the server")]
+    UnknownObservation,
+    /// An inventory this version does not know.
+    #[error("unknown inventory `{0}`; update the server")]
+    UnknownInventory(String),
+}
+
+/// Encodes an observation and the time it was taken.
+pub fn encode_record(observed_at: Timestamp, observation: &Observation) -> Vec<u8> {
+    let (occurred_at, wire) = match observation {
+        Observation::Event { occurred_at, data } => (*occurred_at, event_to_wire(data)),
+        Observation::Inventory(inventory) => (
+            observed_at,
+            record::Observation::Inventory(inventory_to_wire(inventory)),
+        ),
+    };
+    v1::Record {
+        observed_at_ns: observed_at.nanos(),
+        occurred_at_ns: occurred_at.nanos(),
+        observation: Some(wire),
+    }
+    .encode_to_vec()
+}
+
+/// Decodes what [`encode_record`] made.
+///
+/// # Errors
+/// The bytes are not a record this version understands.
+pub fn decode_record(bytes: &[u8]) -> Result<(Timestamp, Observation), Error> {
+    let wire = v1::Record::decode(bytes)?;
+    let occurred_at = Timestamp::from_nanos(wire.occurred_at_ns);
+    let event = |data| Observation::Event { occurred_at, data };
+    let observation = match wire.observation.ok_or(Error::UnknownObservation)? {
+        record::Observation::Process(data) => {
+            event(EventData::Process(Box::new(process_from_wire(data))))
+        }
+        record::Observation::Connection(data) => {
+            event(EventData::Connection(connection_from_wire(data)))
+        }
+        record::Observation::File(data) => event(EventData::File(file_from_wire(data))),
+        record::Observation::Login(data) => event(EventData::Loginlog(login_from_wire(data))),
+        record::Observation::Inventory(data) => Observation::Inventory(inventory_from_wire(data)?),
+    };
+    Ok((Timestamp::from_nanos(wire.observed_at_ns), observation))
+}
+
+fn event_to_wire(data: &EventData) -> record::Observation {
+    match data {
+        EventData::Process(data) => record::Observation::Process(process_to_wire(data)),
+        EventData::Connection(data) => record::Observation::Connection(connection_to_wire(data)),
+        EventData::File(data) => record::Observation::File(file_to_wire(data)),
+        EventData::Loginlog(data) => record::Observation::Login(login_to_wire(data)),
+    }
+}
+
+/// Writes both directions of a conversion between structs whose fields have the same names.
+macro_rules! same_fields {
+    ($to:ident, $from:ident, $model:ident, $wire:ident { $($field:ident),* $(,)? }
+        $(, $wire_field:ident: |$m:ident| $to_wire:expr, $model_field:ident: |$w:ident| $to_model:expr)*) => {
+        fn $to(data: &$model) -> v1::$wire {
+            v1::$wire {
+                $($field: data.$field.clone(),)*
+                $($wire_field: { let $m = data; $to_wire },)*
+            }
+        }
+
+        fn $from(data: v1::$wire) -> $model {
+            $(let $model_field = { let $w = &data; $to_model };)*
+            $model {
+                $($field: data.$field,)*
+                $($model_field,)*
+            }
+        }
+    };
+}
+
+same_fields!(process_to_wire, process_from_wire, Process, Process {
+    name, command, pid, ppid, parentname, info, uid, euid, user, gid, cwd, exe, sha256, session,
+    loginuid, tty, container_id, cgroup, parent_command, ancestors, exit_code, script, memfd,
+    setuid, truncated,
+},
+    start_time_ns: |m| m.start_time.map(Timestamp::nanos),
+    start_time: |w| w.start_time_ns.map(Timestamp::from_nanos));
+
+same_fields!(connection_to_wire, connection_from_wire, Connection, Connection {
+    local, remote, remote_ip, name, pid, user, state, attribution,
+},
+    inbound: |m| m.dir == Direction::In,
+    dir: |w| if w.inbound { Direction::In } else { Direction::Out },
+    udp: |m| m.protocol == Protocol::Udp,
+    protocol: |w| if w.udp { Protocol::Udp } else { Protocol::Tcp });
+
+same_fields!(
+    file_to_wire,
+    file_from_wire,
+    File,
+    File {
+        action,
+        path,
+        hash,
+        user,
+        sha256,
+        size,
+        hash_skipped,
+        actor_pid,
+        actor_name,
+        actor_user,
+        web,
+    }
+);
+
+same_fields!(
+    login_to_wire,
+    login_from_wire,
+    Login,
+    Login {
+        username,
+        remote,
+        status,
+        hostname,
+        tty,
+        source,
+    }
+);
+
+fn inventory_to_wire(inventory: &Inventory) -> v1::Inventory {
+    v1::Inventory {
+        kind: inventory.kind.as_str().to_owned(),
+        data: inventory
+            .data
+            .iter()
+            .map(|element| v1::Element {
+                fields: element.clone().into_iter().collect(),
+            })
+            .collect(),
+    }
+}
+
+fn inventory_from_wire(wire: v1::Inventory) -> Result<Inventory, Error> {
+    let kind = InventoryType::from_name(&wire.kind).ok_or(Error::UnknownInventory(wire.kind))?;
+    let data = wire
+        .data
+        .into_iter()
+        .map(|e| e.fields.into_iter().collect())
+        .collect();
+    Ok(Inventory { kind, data })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(observation: Observation) {
+        let at = Timestamp::from_nanos(1_764_000_000_000_000_001);
+        let bytes = encode_record(at, &observation);
+        assert_eq!(decode_record(&bytes).unwrap(), (at, observation));
+    }
+
+    #[test]
+    fn every_kind_of_observation_survives_the_wire() {
+        let occurred_at = Timestamp::from_nanos(5);
+        let event = |data| Observation::Event { occurred_at, data };
+        check(event(EventData::Process(Box::new(Process {
+            name: "/bin/id".into(),
+            pid: 7,
+            uid: Some(0),
+            start_time: Some(Timestamp::from_nanos(-3)),
+            ancestors: vec!["/bin/sh".into(), "/sbin/init".into()],
+            exit_code: Some(-1),
+            memfd: Some(true),
+            ..Process::default()
+        }))));
+        check(event(EventData::Connection(Connection {
+            dir: Direction::In,
+            protocol: Protocol::Udp,
+            local: "[::1]:53".into(),
+            ..Connection::default()
+        })));
+        check(event(EventData::File(File {
+            size: Some(u64::MAX),
+            ..File::default()
+        })));
+        check(event(EventData::Loginlog(Login {
+            status: true,
+            ..Login::default()
+        })));
+        let element = [("name".to_owned(), "root".to_owned())]
+            .into_iter()
+            .collect();
+        check(Observation::Inventory(Inventory {
+            kind: InventoryType::Userlist,
+            data: vec![element],
+        }));
+        check(Observation::Inventory(Inventory {
+            kind: InventoryType::Crontab,
+            data: vec![],
+        }));
+    }
+
+    #[test]
+    fn garbage_and_unknown_kinds_are_errors() {
+        assert!(matches!(
+            decode_record(b"\xff\xff\xff"),
+            Err(Error::Malformed(_))
+        ));
+        assert!(matches!(decode_record(b""), Err(Error::UnknownObservation)));
+        let wire = v1::Record {
+            observation: Some(record::Observation::Inventory(v1::Inventory {
+                kind: "horoscope".into(),
+                data: vec![],
+            })),
+            ..v1::Record::default()
+        };
+        assert!(matches!(
+            decode_record(&wire.encode_to_vec()),
+            Err(Error::UnknownInventory(kind)) if kind == "horoscope"
+        ));
+    }
+}

@@ -1,0 +1,31 @@
+//! Compiles every program of `bpf/` and generates its skeleton; needs clang (Debian: clang).
+
+use std::{env, path::PathBuf};
+
+use libbpf_cargo::SkeletonBuilder;
+
+fn main() {
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let bpf =
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../../bpf");
+    println!("cargo:rerun-if-changed={}", bpf.display());
+    for name in ["process", "network"] {
+        let source = bpf.join(format!("{name}.bpf.c"));
+        if !source.exists() {
+            continue;
+        }
+        SkeletonBuilder::new()
+            .source(&source)
+            .clang_args([
+                "-Wno-unused-function",
+                "-Werror=implicit-function-declaration",
+            ])
+            .build_and_generate(out.join(format!("{name}.skel.rs")))
+            .unwrap_or_else(|error| {
+                panic!(
+                    "{}: {error:?}; is clang installed? run script/bootstrap",
+                    source.display()
+                )
+            });
+    }
+}

@@ -1,0 +1,20 @@
+//! Sensors for Linux: executions, connections, file changes, logins and inventories.
+//!
+//! - **Guarantees**: every sensor tells what it uses and why ([`SensorStatus`]); everything a
+//!   source lost is counted; nothing a process, a packet or a file contains can make a sensor panic.
+//! - **Invariants**: a process is (pid, start time); parents are named from one [`tree::Tree`]
+//!   shared by all sensors. A source is only given up after [`Outlet::commit`].
+//! - **Not here**: filtering by configuration, the spool, transport.
+//!
+//! [`SensorStatus`]: yinglong_model::host::SensorStatus
+//! [`Outlet::commit`]: yinglong_sensor::Outlet::commit
+
+#![cfg(target_os = "linux")]
+
+pub mod accounts;
+pub mod files;
+pub mod inventory;
+pub mod logins;
+pub mod network;
+pub mod process;
+pub mod tree;
