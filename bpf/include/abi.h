@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later OR Apache-2.0 */
+/*
+ * What the kernel side hands to the agent: the frame all our ring records share.
+ *
+ * A record is a header, the fixed part of its type, and one variable part with u16 lengths in the
+ * fixed part. All integers are in host byte order; every struct is a multiple of 8 bytes and has
+ * no implicit padding. Type numbers are append-only across all programs: 1-15 process, 16-31
+ * network.
+ */
+#ifndef YINGLONG_ABI_H
+#define YINGLONG_ABI_H
+
+enum record_type {
+	RECORD_EXEC = 1,
+	RECORD_FORK = 2,
+	RECORD_EXIT = 3,
+	/* 16 and up: network.bpf.c */
+};
+
+/*
+ * First 24 bytes of every record.
+ *
+ * seq counts all records of a ring from 1, stream_seq those of one stream's observations. Both are
+ * taken whether or not the record then fits the ring, so a gap is exactly what a full ring cost.
+ */
+struct record_header {
+	__u64 seq;
+	__u64 ts_boot_ns;
+	__u16 type;
+	__u16 flags;
+	__u32 size; /* of the whole record, header included */
+};
+
+#endif
