@@ -20,14 +20,15 @@ enum record_type {
 /*
  * First 24 bytes of every record.
  *
- * seq counts all records of a ring from 1, stream_seq those of one stream's observations. Both are
- * taken whether or not the record then fits the ring, so a gap is exactly what a full ring cost.
+ * seq counts, from 1, the records of this program family that this CPU tried to send. It is taken
+ * whether or not the record then fits the ring, so a gap is exactly what a full ring cost. It is
+ * counted per CPU because atomic operations that return a value need Linux 5.12, and 5.10 counts.
  */
 struct record_header {
 	__u64 seq;
 	__u64 ts_boot_ns;
 	__u16 type;
-	__u16 flags;
+	__u16 cpu;
 	__u32 size; /* of the whole record, header included */
 };
 
