@@ -43,6 +43,10 @@ pub trait Outlet {
     /// Counts a loss of this sensor's stream.
     fn lose(&mut self, reason: DropReason, count: u64);
 
+    /// Counts observations of this sensor's stream that configuration leaves out; they count as
+    /// emitted.
+    fn filtered(&mut self, count: u64);
+
     /// Remembers, with the next commit, how far a source has been read. Names are unique within
     /// the agent, for example `process.ring`; values are small.
     fn mark(&mut self, name: &str, value: String);
