@@ -8,18 +8,27 @@ use crate::{LogPosition, Result, query::Query};
 
 /// Where events live.
 pub trait EventStore: Send + Sync {
-    /// Adds events. They can be searched after the next [`EventStore::commit`]. An event whose id
-    /// is already stored is not stored again. `position` is the log position of the last of them;
-    /// a batch at or before [`EventStore::position`] is passed over.
+    /// Adds events. They can be searched after the next [`EventStore::commit`], or earlier.
+    /// `position` is the log position of the last of them; positions never decrease, and a batch
+    /// at or before one already stored is passed over, so that reading the log again from
+    /// [`EventStore::position`] stores every event once. The same batch must carry the same
+    /// `ingested_at` every time: keep it in the log. An id that occurs twice since the last commit
+    /// is stored once.
+    ///
+    /// # Errors
+    /// After `Unavailable`, the same batch can be given again; nothing is stored twice or lost.
     fn append(&self, events: &[Event], position: LogPosition) -> Result<()>;
 
     /// Makes everything appended durable and searchable; returns the position reached.
+    ///
+    /// # Errors
+    /// After `Unavailable`, what was appended is still held; commit again.
     fn commit(&self) -> Result<LogPosition>;
 
     /// Position of the last commit.
     fn position(&self) -> LogPosition;
 
-    /// Events that match, newest first.
+    /// Events that match, newest first: by time, then by id, both falling.
     fn search(&self, query: &Query, page: &PageRequest) -> Result<Page>;
 
     /// One event.
@@ -31,7 +40,9 @@ pub trait EventStore: Send + Sync {
     /// Number of matching events per interval and type, oldest first, empty intervals left out.
     fn histogram(&self, query: &Query, interval: Duration) -> Result<Vec<HistogramBucket>>;
 
-    /// Most frequent values of a field among matching events.
+    /// Most frequent values of a field among matching events, most frequent first, equally
+    /// frequent ones by value. Absent and empty values are left out. Fields are those of queries,
+    /// and `type`.
     fn top(&self, query: &Query, field: &str, limit: usize) -> Result<Vec<(String, u64)>>;
 
     /// Removes whole partitions whose newest event is older; returns how many events went.

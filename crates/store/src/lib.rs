@@ -14,6 +14,7 @@ pub mod query;
 pub mod state_store;
 
 pub use event_store::EventStore;
+pub use query::Query;
 pub use state_store::StateStore;
 
 /// Position in the write-ahead log: sequence number of a record there; 0 is before the first.

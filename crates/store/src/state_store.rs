@@ -11,10 +11,20 @@ use crate::{LogPosition, Result, query::Query};
 /// Where state lives.
 pub trait StateStore: Send + Sync {
     /// Counts reports and returns, for each, the values *after* it, in order. What is counted is
-    /// kept in memory and made durable by the next [`StateStore::apply`].
+    /// kept in memory and made durable by the next [`StateStore::apply`] that moves the position.
+    /// Records at or before [`StateStore::position`] are already counted: do not count them again.
     fn count(&self, reports: &[Report]) -> Result<Vec<Counted>>;
 
     /// Makes counters and changes durable in one atomic step, together with the log position.
+    ///
+    /// Changes whose position is not beyond [`StateStore::position`] are either from outside the
+    /// log (`acked` and `stored` are empty: an intelligence answer, a server check), then alerts
+    /// and inventories are stored and the position and the counters stay as they are; or they are
+    /// a batch read again, then nothing is stored and what was counted since the last
+    /// `apply` is forgotten, because it is in the store already.
+    ///
+    /// # Errors
+    /// After `Unavailable`, counters are still held; apply the same changes again.
     fn apply(&self, changes: &Changes) -> Result<()>;
 
     /// Log position of the last [`StateStore::apply`].
@@ -23,7 +33,10 @@ pub trait StateStore: Send + Sync {
     /// Last sequence number of each (agent, epoch) among records up to [`StateStore::position`].
     fn acked(&self) -> Result<Vec<(AgentId, Epoch, u64)>>;
 
-    /// Counted values that match `count:` and `exist_count:` conditions, most recent first.
+    /// Sums of [`Changes::stored`] per (agent, stream), for the ledger.
+    fn stored_totals(&self) -> Result<Vec<(AgentId, String, u64)>>;
+
+    /// Counted values, as of the last [`StateStore::apply`], that match `count:` and `exist_count:` conditions, most recent first.
     fn statistics(&self, query: &Query, limit: usize) -> Result<Vec<Statistic>>;
 
     /// One counted value.
@@ -41,7 +54,8 @@ pub trait StateStore: Send + Sync {
     /// Moves alerts to a status; returns how many changed.
     fn set_alert_status(&self, ids: &[String], status: Status, now: Timestamp) -> Result<u64>;
 
-    /// Alerts per hour since a time: (start of the hour, level, number).
+    /// Alerts per hour since a time, those of learn mode left out: (start of the hour, level,
+    /// number), oldest first.
     fn alerts_per_hour(&self, since: Timestamp) -> Result<Vec<(Timestamp, Level, u64)>>;
 
     /// Every host.
