@@ -16,9 +16,12 @@ fn main() {
         }
         SkeletonBuilder::new()
             .source(&source)
+            .obj(out.join(format!("{name}.bpf.o")))
             .clang_args([
-                "-Wno-unused-function",
-                "-Werror=implicit-function-declaration",
+                "-I".into(),
+                bpf.join("include").into_os_string(),
+                "-Wno-unused-function".into(),
+                "-Werror=implicit-function-declaration".into(),
             ])
             .build_and_generate(out.join(format!("{name}.skel.rs")))
             .unwrap_or_else(|error| {

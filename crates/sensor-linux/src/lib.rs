@@ -12,9 +12,12 @@
 #![cfg(target_os = "linux")]
 
 pub mod accounts;
+pub mod attached;
 pub mod files;
 pub mod inventory;
 pub mod logins;
 pub mod network;
 pub mod process;
+pub mod ring;
+pub mod text;
 pub mod tree;

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later OR Apache-2.0 */
+/* Records of process.bpf.c; read by crates/sensor-linux/src/process/record.rs. */
+#ifndef YINGLONG_PROCESS_ABI_H
+#define YINGLONG_PROCESS_ABI_H
+
+#include "abi.h"
+
+/* The contract keeps command lines of at least 32 KiB. */
+#define ARGS_MAX 32768
+#define ENV_MAX 8192
+/* PATH_MAX of the kernel, for each of the three paths. */
+#define PATH_SPACE 4096
+#define DATA_MAX (3 * PATH_SPACE + ARGS_MAX + ENV_MAX)
+
+enum exec_flag {
+	/* A part is shorter than the real one. */
+	EXEC_PATH_CUT = 1,
+	EXEC_ARGS_CUT = 2,
+	EXEC_ENV_CUT = 4,
+	/* The memory was not resident: the agent may still read it from /proc. */
+	EXEC_ARGS_MISSING = 8,
+	/* filename names a script (or another file with a handler) that the image interprets. */
+	EXEC_SCRIPT = 16,
+	/* The image is a set-user-id or set-group-id file and changed credentials. */
+	EXEC_SETUID = 32,
+};
+
+/*
+ * An execution, from the kernel's point of no return.
+ *
+ * Behind it follow, without gaps: image path, working directory (both as NUL-terminated names, leaf
+ * first, root last), file name as given to execve, argument block, environment block.
+ */
+struct exec_record {
+	struct record_header header;
+	__u64 start_boottime_ns;
+	__u64 parent_start_boottime_ns;
+	__u64 cgroup_id;
+	__u64 inode;
+	__u32 device;
+	__u32 nlink;
+	__u32 pid;
+	__u32 ppid;
+	__u32 uid;
+	__u32 euid;
+	__u32 gid;
+	__u32 egid;
+	__u32 loginuid;
+	__u32 session;
+	__u32 flags;
+	__u32 args_len;
+	__u16 env_len;
+	__u16 path_len;
+	__u16 cwd_len;
+	__u16 filename_len;
+	char comm[16];
+	char parent_comm[16];
+	char tty[16];
+};
+
+/* A new process; threads are not reported. */
+struct fork_record {
+	struct record_header header;
+	__u64 start_boottime_ns;
+	__u64 parent_start_boottime_ns;
+	__u32 pid;
+	__u32 ppid;
+	__u32 uid;
+	__u32 reserved;
+	char comm[16];
+};
+
+/* The last thread of a process ended. */
+struct exit_record {
+	struct record_header header;
+	__u64 start_boottime_ns;
+	__u32 pid;
+	__u32 reserved;
+};
+
+/* Value of the map `counters`, one per CPU; arrays are indexed by record type. */
+struct process_counters {
+	__u64 seq;
+	__u64 tried[4];
+	__u64 dropped[4];
+};
+
+_Static_assert(sizeof(struct record_header) == 24, "abi");
+_Static_assert(sizeof(struct exec_record) == 160, "abi");
+_Static_assert(sizeof(struct fork_record) == 72, "abi");
+_Static_assert(sizeof(struct exit_record) == 40, "abi");
+
+#endif

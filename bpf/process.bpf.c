@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: GPL-2.0-or-later OR Apache-2.0
+/*
+ * Executions, new processes and ended ones.
+ *
+ * Only typed tracepoints, which every supported kernel with BTF has (5.10 and later) and which
+ * need neither kprobes nor trampolines. Nothing is filtered here but the agent's own activity.
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include "process_abi.h"
+
+/* The kernel has no name for our choice of licences; GPL is one of the two. */
+char LICENSE[] SEC("license") = "GPL";
+
+/* Deeper paths are cut, and say so. PATH_MAX allows more, real file systems do not have them. */
+#define PATH_LEVELS 64
+#define NAME_SPACE 256
+
+/* Wake-ups cost more than the rest of a program, so the reader gets at most one per period... */
+#define WAKE_PERIOD_NS 50000000ULL
+/* ...except when the ring fills quickly. */
+#define WAKE_BYTES (1 << 20)
+#define WAKE_MINIMUM_NS 1000000ULL
+
+#define S_ISUID 04000
+#define S_ISGID 02000
+#define S_IXGRP 00010
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 << 20);
+} ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct process_counters);
+} counters SEC(".maps");
+
+/* Processes whose executions, and whose children's, are not reported: the agent's own. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, __u32);
+	__type(value, __u8);
+} excluded SEC(".maps");
+
+struct scratch {
+	struct exec_record record;
+	char data[DATA_MAX];
+	/* Kept in memory: the verifier then forgets its range, and does not follow every value. */
+	__u32 used;
+	__u32 cut;
+};
+
+/*
+ * One per possible CPU (set by the loader). A per-CPU map cannot hold values this large; programs
+ * of a tracepoint run with preemption disabled, so the CPU number protects the entry as well.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+static volatile __u64 last_wake_ns;
+
+static __always_inline struct process_counters *begin(struct record_header *header, __u16 type)
+{
+	__u32 zero = 0;
+	struct process_counters *counts = bpf_map_lookup_elem(&counters, &zero);
+
+	if (!counts)
+		return NULL;
+	counts->tried[type & 3]++;
+	header->seq = ++counts->seq;
+	header->ts_boot_ns = bpf_ktime_get_boot_ns();
+	header->type = type;
+	header->cpu = bpf_get_smp_processor_id();
+	return counts;
+}
+
+static __always_inline __u64 wake_flag(__u64 now)
+{
+	__u64 since = now - last_wake_ns;
+
+	if (since < WAKE_MINIMUM_NS ||
+	    (since < WAKE_PERIOD_NS && bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < WAKE_BYTES))
+		return BPF_RB_NO_WAKEUP;
+	last_wake_ns = now;
+	return BPF_RB_FORCE_WAKEUP;
+}
+
+/* Appends the names of a path, leaf first, crossing mounts; sets cut when it is not complete. */
+static __always_inline void put_path(struct scratch *s, struct dentry *dentry, struct vfsmount *vfs,
+				     __u32 limit)
+{
+	struct mount *mount = (void *)vfs - bpf_core_field_offset(struct mount, mnt);
+
+	s->cut = 1;
+	for (int level = 0; level < PATH_LEVELS; level++) {
+		struct dentry *root = BPF_CORE_READ(mount, mnt.mnt_root);
+		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+
+		if (dentry == root) {
+			struct mount *up = BPF_CORE_READ(mount, mnt_parent);
+
+			if (up == mount || !up) {
+				s->cut = 0;
+				return;
+			}
+			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
+			mount = up;
+			continue;
+		}
+
+		__u32 at = s->used;
+
+		if (at > limit - NAME_SPACE || at > DATA_MAX - NAME_SPACE)
+			return;
+
+		long length = bpf_probe_read_kernel_str(&s->data[at], NAME_SPACE,
+							BPF_CORE_READ(dentry, d_name.name));
+		if (length <= 0)
+			return;
+		s->used = at + length;
+		/* A file without a directory, such as a memfd: its name is all there is. */
+		if (parent == dentry) {
+			s->cut = 0;
+			return;
+		}
+		dentry = parent;
+	}
+}
+
+/* Appends up to limit bytes of the current process; returns how many. */
+static __always_inline __u32 put_user(struct scratch *s, unsigned long from, __u64 length,
+				      __u32 limit)
+{
+	__u32 at = s->used;
+
+	asm volatile("" : "+r"(length));
+	if (length > limit)
+		length = limit;
+	if (at > DATA_MAX - limit)
+		return 0;
+	if (bpf_probe_read_user(&s->data[at], length, (void *)from))
+		return 0;
+	s->used = at + length;
+	return length;
+}
+
+static __always_inline bool changes_identity(struct linux_binprm *bprm, umode_t mode)
+{
+	if (!BPF_CORE_READ_BITFIELD_PROBED(bprm, secureexec))
+		return false;
+	return (mode & S_ISUID) || (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm)
+{
+	__u32 pid = BPF_CORE_READ(task, tgid);
+	struct task_struct *parent = BPF_CORE_READ(task, real_parent, group_leader);
+	__u32 ppid = BPF_CORE_READ(parent, tgid);
+
+	if (bpf_map_lookup_elem(&excluded, &pid) || bpf_map_lookup_elem(&excluded, &ppid))
+		return 0;
+
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct scratch *s = bpf_map_lookup_elem(&scratches, &cpu);
+
+	if (!s)
+		return 0;
+
+	struct exec_record *record = &s->record;
+	struct process_counters *counts = begin(&record->header, RECORD_EXEC);
+
+	if (!counts)
+		return 0;
+
+	const struct cred *cred = BPF_CORE_READ(task, cred);
+	struct file *file = BPF_CORE_READ(bprm, file);
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	const char *filename = BPF_CORE_READ(bprm, filename);
+	struct mm_struct *mm = BPF_CORE_READ(task, mm);
+	struct tty_struct *tty = BPF_CORE_READ(task, signal, tty);
+	__u32 flags = 0;
+
+	record->pid = pid;
+	record->ppid = ppid;
+	record->start_boottime_ns = BPF_CORE_READ(task, start_boottime);
+	record->parent_start_boottime_ns = BPF_CORE_READ(parent, start_boottime);
+	record->cgroup_id = bpf_get_current_cgroup_id();
+	record->inode = BPF_CORE_READ(inode, i_ino);
+	record->device = BPF_CORE_READ(inode, i_sb, s_dev);
+	record->nlink = BPF_CORE_READ(inode, i_nlink);
+	record->uid = BPF_CORE_READ(cred, uid.val);
+	record->euid = BPF_CORE_READ(cred, euid.val);
+	record->gid = BPF_CORE_READ(cred, gid.val);
+	record->egid = BPF_CORE_READ(cred, egid.val);
+	record->loginuid = -1;
+	record->session = -1;
+	if (bpf_core_field_exists(task->loginuid)) {
+		record->loginuid = BPF_CORE_READ(task, loginuid.val);
+		record->session = BPF_CORE_READ(task, sessionid);
+	}
+	bpf_probe_read_kernel(record->comm, sizeof(record->comm), &task->comm);
+	bpf_probe_read_kernel(record->parent_comm, sizeof(record->parent_comm), &parent->comm);
+	record->tty[0] = 0;
+	if (tty)
+		bpf_probe_read_kernel_str(record->tty, sizeof(record->tty), &tty->name);
+	if (BPF_CORE_READ(bprm, interp) != filename)
+		flags |= EXEC_SCRIPT;
+	if (changes_identity(bprm, BPF_CORE_READ(inode, i_mode)))
+		flags |= EXEC_SETUID;
+
+	s->used = 0;
+	put_path(s, BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt),
+		 PATH_SPACE);
+	record->path_len = s->used;
+	if (s->cut)
+		flags |= EXEC_PATH_CUT;
+	put_path(s, BPF_CORE_READ(task, fs, pwd.dentry), BPF_CORE_READ(task, fs, pwd.mnt),
+		 2 * PATH_SPACE);
+	record->cwd_len = s->used - record->path_len;
+	if (s->cut)
+		record->cwd_len = 0;
+
+	__u32 at = s->used;
+
+	record->filename_len = 0;
+	if (at <= 2 * PATH_SPACE) {
+		long length = bpf_probe_read_kernel_str(&s->data[at], PATH_SPACE, filename);
+
+		if (length > 0) {
+			record->filename_len = length;
+			s->used = at + length;
+		}
+	}
+
+	unsigned long from = BPF_CORE_READ(mm, arg_start);
+	__u64 length = BPF_CORE_READ(mm, arg_end) - from;
+
+	record->args_len = put_user(s, from, length, ARGS_MAX);
+	if (length && !record->args_len)
+		flags |= EXEC_ARGS_MISSING;
+	else if (length > ARGS_MAX)
+		flags |= EXEC_ARGS_CUT;
+
+	from = BPF_CORE_READ(mm, env_start);
+	length = BPF_CORE_READ(mm, env_end) - from;
+	record->env_len = put_user(s, from, length, ENV_MAX);
+	if (length > record->env_len)
+		flags |= EXEC_ENV_CUT;
+
+	record->flags = flags;
+
+	__u64 size = s->used;
+
+	asm volatile("" : "+r"(size));
+	if (size > DATA_MAX)
+		size = DATA_MAX;
+	size += sizeof(*record);
+	record->header.size = size;
+	if (bpf_ringbuf_output(&ring, s, size, wake_flag(record->header.ts_boot_ns)))
+		counts->dropped[RECORD_EXEC]++;
+	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(on_fork, struct task_struct *current_task, struct task_struct *child)
+{
+	__u32 pid = BPF_CORE_READ(child, tgid);
+
+	if (pid != BPF_CORE_READ(child, pid))
+		return 0;
+
+	struct task_struct *parent = BPF_CORE_READ(child, real_parent, group_leader);
+	struct fork_record record = {};
+	struct process_counters *counts = begin(&record.header, RECORD_FORK);
+
+	if (!counts)
+		return 0;
+	record.pid = pid;
+	record.ppid = BPF_CORE_READ(parent, tgid);
+	record.start_boottime_ns = BPF_CORE_READ(child, start_boottime);
+	record.parent_start_boottime_ns = BPF_CORE_READ(parent, start_boottime);
+	record.uid = BPF_CORE_READ(child, cred, uid.val);
+	bpf_probe_read_kernel(record.comm, sizeof(record.comm), &child->comm);
+	record.header.size = sizeof(record);
+	if (bpf_ringbuf_output(&ring, &record, sizeof(record), wake_flag(record.header.ts_boot_ns)))
+		counts->dropped[RECORD_FORK]++;
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
+{
+	__u32 pid = BPF_CORE_READ(task, tgid);
+
+	if (BPF_CORE_READ(task, signal, live.counter) > 0)
+		return 0;
+	/* Its number will be given to somebody else, who is not the agent. */
+	if (bpf_map_lookup_elem(&excluded, &pid))
+		bpf_map_delete_elem(&excluded, &pid);
+
+	struct exit_record record = {};
+	struct process_counters *counts = begin(&record.header, RECORD_EXIT);
+
+	if (!counts)
+		return 0;
+	record.pid = pid;
+	record.start_boottime_ns = BPF_CORE_READ(task, group_leader, start_boottime);
+	record.header.size = sizeof(record);
+	if (bpf_ringbuf_output(&ring, &record, sizeof(record), wake_flag(record.header.ts_boot_ns)))
+		counts->dropped[RECORD_EXIT]++;
+	return 0;
+}

@@ -1,0 +1,365 @@
+//! A reader of BPF ring buffers that gives records up only when told to.
+//!
+//! - **Guarantees**: what [`Ring::read`] showed stays in the kernel until [`Ring::advance`]; a
+//!   reader killed before that leaves everything to the next one.
+//! - **Invariants**: one reader per ring. Positions count bytes since the ring was made and never
+//!   go back, so they tell records apart for as long as the ring exists.
+//! - **Format** (Linux 5.8 and later): a page with the consumer position, writable by us; a page
+//!   with the producer position; the data, mapped twice in a row so that no record is split. A
+//!   record is a u32 length with two flag bits, a u32 for the kernel, the data, padding to 8 bytes.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    ptr::{self, NonNull},
+    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// Set while the kernel still writes the record.
+const BUSY: u32 = 1 << 31;
+/// Set when the program gave the record up.
+const DISCARD: u32 = 1 << 30;
+const HEADER_BYTES: usize = 8;
+
+/// Most that one [`Ring::read`] shows.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// Records.
+    pub records: usize,
+    /// Bytes; the record that passes the limit is still shown.
+    pub bytes: usize,
+}
+
+/// What does not belong into a ring; it is skipped as a whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the ring holds a record of {length} bytes where {available} are left")]
+pub struct Corrupt {
+    length: usize,
+    available: usize,
+}
+
+/// A mapped ring.
+#[derive(Debug)]
+pub struct Ring {
+    fd: OwnedFd,
+    consumer: Mapping,
+    producer: Mapping,
+    page_bytes: usize,
+    data_bytes: usize,
+    position: usize,
+}
+
+impl Ring {
+    /// Maps the ring of `data_bytes` (the map's `max_entries`) and continues at its consumer
+    /// position.
+    ///
+    /// # Errors
+    /// It cannot be mapped, or `data_bytes` is not a power of two of at least a page.
+    pub fn map(fd: BorrowedFd<'_>, data_bytes: usize) -> io::Result<Self> {
+        let page_bytes = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .ok_or(io::ErrorKind::Unsupported)?;
+        if !data_bytes.is_power_of_two() || data_bytes < page_bytes {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let fd = fd.try_clone_to_owned()?;
+        let writable = libc::PROT_READ | libc::PROT_WRITE;
+        let consumer = Mapping::new(fd.as_fd(), page_bytes, 0, writable)?;
+        let bytes = page_bytes + 2 * data_bytes;
+        let producer = Mapping::new(fd.as_fd(), bytes, page_bytes, libc::PROT_READ)?;
+        let position = consumer.counter().load(Ordering::Acquire);
+        Ok(Self {
+            fd,
+            consumer,
+            producer,
+            page_bytes,
+            data_bytes,
+            position,
+        })
+    }
+
+    /// Waits until there is something to read, at most for `timeout`; `false` when there is not.
+    ///
+    /// # Errors
+    /// Those of poll; a signal counts as nothing to read.
+    pub fn wait(&self, timeout: Duration) -> io::Result<bool> {
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
+            Ok(ready) => Ok(ready > 0),
+            Err(nix::errno::Errno::EINTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Shows `each` the complete records behind the position, and moves the position past them.
+    /// Returns how many there were, discarded ones left out.
+    ///
+    /// # Errors
+    /// [`Corrupt`]; the position is then behind everything that was in the ring.
+    pub fn read(&mut self, limit: Limit, mut each: impl FnMut(&[u8])) -> Result<usize, Corrupt> {
+        let start = self.position;
+        let produced = self.producer.counter().load(Ordering::Acquire);
+        let mut records = 0;
+        while records < limit.records && self.position.wrapping_sub(start) < limit.bytes {
+            let available = produced.wrapping_sub(self.position);
+            if available == 0 {
+                break;
+            }
+            let at = self.page_bytes + (self.position & (self.data_bytes - 1));
+            let header = self.producer.header(at).load(Ordering::Acquire);
+            if header & BUSY != 0 {
+                break;
+            }
+            let length = (header & !(BUSY | DISCARD)) as usize;
+            let total = (HEADER_BYTES + length).next_multiple_of(8);
+            if total > available || available > self.data_bytes {
+                self.position = produced;
+                return Err(Corrupt { length, available });
+            }
+            if header & DISCARD == 0 {
+                each(self.producer.bytes(at + HEADER_BYTES, length));
+                records += 1;
+            }
+            self.position = self.position.wrapping_add(total);
+        }
+        Ok(records)
+    }
+
+    /// Whether everything the kernel has announced so far was read.
+    pub fn drained(&self) -> bool {
+        self.producer.counter().load(Ordering::Acquire) == self.position
+    }
+
+    /// Gives up everything read so far: its space is the kernel's again.
+    pub fn advance(&mut self) {
+        self.consumer
+            .counter()
+            .store(self.position, Ordering::Release);
+    }
+
+    /// Position behind the last record read.
+    pub fn position(&self) -> u64 {
+        self.position as u64
+    }
+
+    /// Skips to a position that an earlier reader had reached and secured. Ignored unless it lies
+    /// between the present position and the end of what is there.
+    pub fn skip_to(&mut self, position: u64) {
+        let position = position as usize;
+        let produced = self.producer.counter().load(Ordering::Acquire);
+        if position.wrapping_sub(self.position) <= produced.wrapping_sub(self.position) {
+            self.position = position;
+            self.advance();
+        }
+    }
+}
+
+/// Memory shared with the kernel.
+#[derive(Debug)]
+struct Mapping {
+    start: NonNull<std::ffi::c_void>,
+    bytes: usize,
+}
+
+// SAFETY: the mapping belongs to this value alone; the kernel's side is accessed atomically, or
+// after an atomic load has shown that the kernel is done with it.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    fn new(fd: BorrowedFd<'_>, bytes: usize, offset: usize, protection: i32) -> io::Result<Self> {
+        let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let (fd, flags) = (fd.as_raw_fd(), libc::MAP_SHARED);
+        // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
+        let start = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, fd, offset) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Self { start, bytes })
+    }
+
+    /// The position at the start of the page.
+    fn counter(&self) -> &AtomicUsize {
+        // SAFETY: the mapping is at least a page, aligned to one, and lives as long as `self`; the
+        // kernel accesses this word atomically as well.
+        unsafe { AtomicUsize::from_ptr(self.start.as_ptr().cast()) }
+    }
+
+    /// The length word of the record at `at`, which is a multiple of 8.
+    fn header(&self, at: usize) -> &AtomicU32 {
+        assert!(at.is_multiple_of(4) && at + HEADER_BYTES <= self.bytes);
+        // SAFETY: inside of the mapping and aligned, as just checked; the kernel accesses it
+        // atomically as well.
+        unsafe { AtomicU32::from_ptr(self.start.as_ptr().byte_add(at).cast()) }
+    }
+
+    fn bytes(&self, at: usize, length: usize) -> &[u8] {
+        assert!(at.checked_add(length).is_some_and(|end| end <= self.bytes));
+        // SAFETY: inside of the mapping, as just checked; the record is complete (its BUSY bit is
+        // clear, loaded with Acquire) and the kernel does not reuse it before `advance`, which
+        // needs `&mut Ring` and so cannot happen while this slice exists.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().byte_add(at).cast(), length) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: made by mmap with this length; no reference outlives `self`.
+        unsafe { libc::munmap(self.start.as_ptr(), self.bytes) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, os::unix::fs::FileExt};
+
+    use super::*;
+
+    const BYTES: usize = 4096;
+    const NO_LIMIT: Limit = Limit {
+        records: usize::MAX,
+        bytes: usize::MAX,
+    };
+
+    /// What the kernel does, on a file.
+    struct Fake {
+        file: File,
+        produced: usize,
+    }
+
+    impl Fake {
+        fn new() -> Self {
+            let file = tempfile::tempfile().unwrap();
+            file.set_len((2 * 4096 + 2 * BYTES) as u64).unwrap();
+            Self { file, produced: 0 }
+        }
+
+        fn ring(&self) -> Ring {
+            Ring::map(self.file.as_fd(), BYTES).unwrap()
+        }
+
+        fn consumed(&self) -> usize {
+            let mut word = [0; 8];
+            self.file.read_exact_at(&mut word, 0).unwrap();
+            usize::from_ne_bytes(word)
+        }
+
+        fn write(&mut self, at: usize, bytes: &[u8]) {
+            for (index, byte) in bytes.iter().enumerate() {
+                let offset = (at + index) % BYTES;
+                for copy in [offset, offset + BYTES] {
+                    self.file
+                        .write_all_at(&[*byte], (8192 + copy) as u64)
+                        .unwrap();
+                }
+            }
+        }
+
+        fn push(&mut self, flags: u32, data: &[u8]) -> usize {
+            let at = self.produced;
+            self.write(at, &(data.len() as u32 | flags).to_ne_bytes());
+            self.write(at + 8, data);
+            self.produce((8 + data.len()).next_multiple_of(8));
+            at
+        }
+
+        fn produce(&mut self, bytes: usize) {
+            self.produced += bytes;
+            let word = self.produced.to_ne_bytes();
+            self.file.write_all_at(&word, 4096).unwrap();
+        }
+    }
+
+    fn read(ring: &mut Ring, limit: Limit) -> Vec<Vec<u8>> {
+        let mut seen = Vec::new();
+        ring.read(limit, |record| seen.push(record.to_vec()))
+            .unwrap();
+        seen
+    }
+
+    #[test]
+    fn nothing_is_given_up_before_advance_and_the_next_reader_sees_it_again() {
+        let mut fake = Fake::new();
+        fake.push(0, b"one");
+        fake.push(0, b"twotwotwo");
+        let mut ring = fake.ring();
+        assert_eq!(read(&mut ring, NO_LIMIT), [&b"one"[..], b"twotwotwo"]);
+        assert_eq!(fake.consumed(), 0);
+        assert!(ring.drained());
+        drop(ring);
+
+        let mut ring = fake.ring();
+        assert_eq!(read(&mut ring, NO_LIMIT).len(), 2);
+        ring.advance();
+        assert_eq!(fake.consumed(), fake.produced);
+        assert!(read(&mut fake.ring(), NO_LIMIT).is_empty());
+    }
+
+    #[test]
+    fn waits_for_a_record_in_the_making_and_passes_over_a_discarded_one() {
+        let mut fake = Fake::new();
+        fake.push(DISCARD, b"no");
+        let busy = fake.push(BUSY, b"soon");
+        fake.push(0, b"later");
+        let mut ring = fake.ring();
+        assert!(read(&mut ring, NO_LIMIT).is_empty());
+        assert!(!ring.drained());
+        fake.write(busy, &4u32.to_ne_bytes());
+        assert_eq!(read(&mut ring, NO_LIMIT), [&b"soon"[..], b"later"]);
+    }
+
+    #[test]
+    fn records_across_the_end_of_the_data_are_whole() {
+        let mut fake = Fake::new();
+        let mut ring = fake.ring();
+        for round in 0..50u8 {
+            let data = vec![round; 100 + usize::from(round) * 13];
+            fake.push(0, &data);
+            assert_eq!(read(&mut ring, NO_LIMIT), [data]);
+            ring.advance();
+        }
+        assert!(fake.produced > 4 * BYTES);
+    }
+
+    #[test]
+    fn a_batch_is_bounded_by_records_and_by_bytes() {
+        let mut fake = Fake::new();
+        for _ in 0..10 {
+            fake.push(0, &[0; 100]);
+        }
+        let limit = |records, bytes| Limit { records, bytes };
+        assert_eq!(read(&mut fake.ring(), limit(3, usize::MAX)).len(), 3);
+        assert_eq!(read(&mut fake.ring(), limit(99, 200)).len(), 2);
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_is_an_error_and_skips_what_was_there() {
+        let mut fake = Fake::new();
+        let at = fake.push(0, b"x");
+        fake.write(at, &4000u32.to_ne_bytes());
+        let mut ring = fake.ring();
+        assert!(ring.read(NO_LIMIT, |_| panic!("shown")).is_err());
+        assert!(ring.drained());
+        fake.push(0, b"fine");
+        assert_eq!(read(&mut ring, NO_LIMIT), [b"fine"]);
+    }
+
+    #[test]
+    fn skips_only_to_a_position_that_the_ring_has_reached() {
+        let mut fake = Fake::new();
+        fake.push(0, b"old");
+        let reached = fake.produced as u64;
+        fake.push(0, b"new");
+        let mut ring = fake.ring();
+        ring.skip_to(reached + 1_000_000);
+        assert_eq!(ring.position(), 0);
+        ring.skip_to(reached);
+        assert_eq!(read(&mut ring, NO_LIMIT), [b"new"]);
+        ring.skip_to(reached);
+        assert_eq!(ring.position(), fake.produced as u64);
+    }
+}
