@@ -91,6 +91,8 @@ struct Condition {
     read: String,
     /// Path and base name both match.
     executable: bool,
+    /// One of the words joined by bars is enough to be equal.
+    joined: bool,
     test: Ready,
     description: String,
 }
@@ -122,6 +124,7 @@ impl Evaluator {
                     field: field.to_owned(),
                     read: read.to_owned(),
                     executable: source.is_executable(field),
+                    joined: source.is_joined(field),
                     test,
                     description: condition.test.describe(),
                 })
@@ -181,7 +184,10 @@ impl Condition {
             holds(&value) || (base.len() != value.len() && holds(base))
         };
         let holds = match &self.test {
-            Ready::Equal(text) => either(&|value| equal_ignoring_case(value, text)),
+            Ready::Equal(text) => {
+                either(&|value| equal_ignoring_case(value, text))
+                    || (self.joined && value.split('|').any(|word| equal_ignoring_case(word, text)))
+            }
             Ready::Found(regex) => either(&|value| regex.is_match(value)),
             Ready::NotFound(regex) => !value.is_empty() && !either(&|value| regex.is_match(value)),
             // What has no value is never counted, in learn mode either.

@@ -77,6 +77,12 @@ impl Source {
         }
     }
 
+    /// Whether the field holds several words joined by bars, so that a text equals it when it equals
+    /// one of them: a file that was created and written in one go was written.
+    pub fn is_joined(self, field: &str) -> bool {
+        matches!(self.domain(field), Domain::Joined(_))
+    }
+
     /// Values the field can have.
     pub(crate) fn domain(self, field: &str) -> Domain {
         match (self, field) {

@@ -1,0 +1,78 @@
+//! Short ways to write rules and elements down.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use yinglong_detect::{Detection, Element, Engine, Verdict};
+use yinglong_model::{config::List, event::System, inventory};
+use yinglong_rules::{Rule, load};
+
+/// Field values by name.
+pub type Values = inventory::Element;
+
+pub fn values(pairs: &[(&str, &str)]) -> Values {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+/// A rule for every system with the given conditions: (field, type, data).
+pub fn rule(source: &str, and: bool, conditions: &[(&str, &str, &str)]) -> Rule {
+    let conditions: serde_json::Map<String, serde_json::Value> = conditions
+        .iter()
+        .map(|(field, kind, data)| {
+            (
+                (*field).to_owned(),
+                serde_json::json!({"type": kind, "data": data}),
+            )
+        })
+        .collect();
+    let document = serde_json::json!({
+        "id": "r", "enabled": true, "and": and, "source": source, "system": "all",
+        "meta": {"name": "r", "author": "t", "description": "d", "level": 1},
+        "rules": conditions,
+    });
+    let (mut rules, diagnostics) = load(&document.to_string());
+    assert!(
+        rules.len() == 1,
+        "{document} does not load: {diagnostics:?}"
+    );
+    rules.remove(0)
+}
+
+pub fn list(file: &[&str], ip: &[&str], process: &[&str], other: &[&str]) -> List {
+    let owned = |entries: &[&str]| entries.iter().map(|entry| (*entry).to_owned()).collect();
+    List {
+        file: owned(file),
+        ip: owned(ip),
+        process: owned(process),
+        other: owned(other),
+    }
+}
+
+/// An engine all of whose rules and entries compile.
+pub fn engine(rules: &[Rule], white: &List, black: &List) -> Engine {
+    let (engine, diagnostics) = Engine::new(rules, white, black);
+    assert!(
+        !diagnostics.iter().any(|d| d.is_error()),
+        "{diagnostics:?}"
+    );
+    engine
+}
+
+pub fn judge(engine: &Engine, kind: &str, fields: &Values, count: Option<u64>) -> Verdict {
+    engine.evaluate(&Element {
+        kind,
+        system: System::Linux,
+        fields,
+        count,
+        learn: false,
+    })
+}
+
+pub fn sources(verdict: &Verdict) -> Vec<&str> {
+    verdict
+        .detections
+        .iter()
+        .map(|Detection { source, .. }| source.as_str())
+        .collect()
+}
