@@ -31,3 +31,65 @@ pub fn decide(existing: Option<&Alert>, learn: bool) -> Decision {
         Some(Status::Learned | Status::Handled) | None => fresh,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use yinglong_model::{AgentId, Timestamp, rule::Level};
+
+    use super::*;
+
+    fn alert(status: Status) -> Alert {
+        let now = Timestamp::from_secs(0);
+        Alert {
+            id: "1".into(),
+            agent_id: AgentId::from_bits(1),
+            ip: "192.0.2.1".into(),
+            hostname: "web-1".into(),
+            kind: "process".into(),
+            source: "r".into(),
+            rule_id: "r".into(),
+            level: Level::Danger,
+            info: "x".into(),
+            description: "d".into(),
+            description_zh: String::new(),
+            attack: Vec::new(),
+            status,
+            time: now,
+            raised_at: now,
+            uptime: now,
+            count: 1,
+            matched: Vec::new(),
+            raw: serde_json::Value::Null,
+        }
+    }
+
+    #[test]
+    fn s18_open_is_counted_ignored_is_silent_handled_opens_again() {
+        let cases = [
+            (None, Decision::New(Status::Open)),
+            (Some(Status::Open), Decision::Count),
+            (Some(Status::Ignored), Decision::Silent),
+            (Some(Status::Handled), Decision::New(Status::Open)),
+            (Some(Status::Learned), Decision::New(Status::Open)),
+        ];
+        for (status, expected) in cases {
+            let existing = status.map(alert);
+            assert_eq!(decide(existing.as_ref(), false), expected, "{status:?}");
+        }
+    }
+
+    #[test]
+    fn s16_in_learn_mode_nothing_is_opened_and_repetitions_are_counted() {
+        let cases = [
+            (None, Decision::New(Status::Learned)),
+            (Some(Status::Learned), Decision::Count),
+            (Some(Status::Open), Decision::Count),
+            (Some(Status::Ignored), Decision::Silent),
+            (Some(Status::Handled), Decision::New(Status::Learned)),
+        ];
+        for (status, expected) in cases {
+            let existing = status.map(alert);
+            assert_eq!(decide(existing.as_ref(), true), expected, "{status:?}");
+        }
+    }
+}

@@ -17,10 +17,11 @@ fn system(text: &str) -> System {
 
 /// Whether the rule detects the element of a test file.
 fn detects(engine: &Engine, rule: &Rule, element: &Value) -> bool {
-    let fields: inventory::Element = serde_json::from_value(element["fields"].clone()).unwrap();
+    let fields: inventory::Element =
+        serde_json::from_value(element["fields"].clone()).expect("fields are texts");
     let element = Element {
-        kind: element["kind"].as_str().unwrap(),
-        system: system(element["system"].as_str().unwrap()),
+        kind: element["kind"].as_str().expect("kind is a text"),
+        system: system(element["system"].as_str().expect("system is a text")),
         fields: &fields,
         count: element["count"].as_u64(),
         learn: false,

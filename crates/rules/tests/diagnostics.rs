@@ -14,7 +14,9 @@ fn valid() -> Value {
 
 fn with(pointer: &str, value: Value) -> Value {
     let mut rule = valid();
-    *rule.pointer_mut(pointer).unwrap() = value;
+    *rule
+        .pointer_mut(pointer)
+        .expect("a place in the valid rule") = value;
     rule
 }
 

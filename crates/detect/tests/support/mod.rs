@@ -6,9 +6,9 @@ use yinglong_model::{config::List, event::System, inventory};
 use yinglong_rules::{Rule, load};
 
 /// Field values by name.
-pub type Values = inventory::Element;
+pub(crate) type Values = inventory::Element;
 
-pub fn values(pairs: &[(&str, &str)]) -> Values {
+pub(crate) fn values(pairs: &[(&str, &str)]) -> Values {
     pairs
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
@@ -16,7 +16,7 @@ pub fn values(pairs: &[(&str, &str)]) -> Values {
 }
 
 /// A rule for every system with the given conditions: (field, type, data).
-pub fn rule(source: &str, and: bool, conditions: &[(&str, &str, &str)]) -> Rule {
+pub(crate) fn rule(source: &str, and: bool, conditions: &[(&str, &str, &str)]) -> Rule {
     let conditions: serde_json::Map<String, serde_json::Value> = conditions
         .iter()
         .map(|(field, kind, data)| {
@@ -39,7 +39,7 @@ pub fn rule(source: &str, and: bool, conditions: &[(&str, &str, &str)]) -> Rule 
     rules.remove(0)
 }
 
-pub fn list(file: &[&str], ip: &[&str], process: &[&str], other: &[&str]) -> List {
+pub(crate) fn list(file: &[&str], ip: &[&str], process: &[&str], other: &[&str]) -> List {
     let owned = |entries: &[&str]| entries.iter().map(|entry| (*entry).to_owned()).collect();
     List {
         file: owned(file),
@@ -50,16 +50,13 @@ pub fn list(file: &[&str], ip: &[&str], process: &[&str], other: &[&str]) -> Lis
 }
 
 /// An engine all of whose rules and entries compile.
-pub fn engine(rules: &[Rule], white: &List, black: &List) -> Engine {
+pub(crate) fn engine(rules: &[Rule], white: &List, black: &List) -> Engine {
     let (engine, diagnostics) = Engine::new(rules, white, black);
-    assert!(
-        !diagnostics.iter().any(|d| d.is_error()),
-        "{diagnostics:?}"
-    );
+    assert!(!diagnostics.iter().any(|d| d.is_error()), "{diagnostics:?}");
     engine
 }
 
-pub fn judge(engine: &Engine, kind: &str, fields: &Values, count: Option<u64>) -> Verdict {
+pub(crate) fn judge(engine: &Engine, kind: &str, fields: &Values, count: Option<u64>) -> Verdict {
     engine.evaluate(&Element {
         kind,
         system: System::Linux,
@@ -69,7 +66,7 @@ pub fn judge(engine: &Engine, kind: &str, fields: &Values, count: Option<u64>) -
     })
 }
 
-pub fn sources(verdict: &Verdict) -> Vec<&str> {
+pub(crate) fn sources(verdict: &Verdict) -> Vec<&str> {
     verdict
         .detections
         .iter()
