@@ -1,1 +1,83 @@
-//! See the module's own note.
+//! Inventories: what this host has, as complete lists, sent when they changed.
+//!
+//! - **Guarantees**: a list is sent when it differs from the last one that reached the spool, and
+//!   also when it became empty; a restart resends nothing that did not change (A16). A collector
+//!   that fails leaves the others working and the server's list as it was.
+//! - **Invariants**: collectors read below a [`Root`] and never write; parsers are pure; every read
+//!   is bounded. The only programs that are run are web servers' own `-V`, once per version of
+//!   the program, see [`webroot`].
+//! - **Not here**: containers (their services and web roots are not looked into; their processes
+//!   are listed as the host sees them), UDP listeners, lists of installed packages.
+
+pub mod crontab;
+pub mod facts;
+pub mod listening;
+pub mod processes;
+mod root;
+mod sensor;
+pub mod service;
+pub mod startup;
+mod units;
+pub mod users;
+pub mod webroot;
+
+use std::path::PathBuf;
+
+use yinglong_model::inventory::Element;
+
+pub use facts::{HostFacts, facts};
+pub use root::{FILE_LIMIT_BYTES, Root};
+pub use sensor::{Options, open};
+
+/// Longest value of a field, in bytes.
+const VALUE_LIMIT_BYTES: usize = 32 << 10;
+
+/// Why a list could not be collected.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or directory exists and cannot be read.
+    #[error("cannot read `{path}`; is the agent running as root?", path = path.display())]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// Answer of the operating system.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// An element of its fields; empty ones are left out, too long ones end early.
+fn element<const N: usize>(fields: [(&str, String); N]) -> Element {
+    fields
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, mut value)| {
+            value.truncate(value.floor_char_boundary(VALUE_LIMIT_BYTES));
+            (name.to_owned(), value)
+        })
+        .collect()
+}
+
+/// A directory with the given files, to stand for a host.
+#[cfg(test)]
+fn fixture(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (path, content) in files {
+        let path = dir.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+    dir
+}
+
+/// Some fields of every element, joined by bars.
+#[cfg(test)]
+fn rows(list: &[Element], fields: &[&str]) -> Vec<String> {
+    let value = |e: &Element, field: &&str| e.get(*field).cloned().unwrap_or_default();
+    list.iter()
+        .map(|e| {
+            let values: Vec<String> = fields.iter().map(|field| value(e, field)).collect();
+            values.join("|")
+        })
+        .collect()
+}
