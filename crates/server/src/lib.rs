@@ -1,1 +1,27 @@
+//! The server: takes in what agents send, stores it, judges it, announces what is found.
+//!
+//! - **Guarantees**: what an agent was told is durable is in the write-ahead log and reaches the
+//!   stores exactly once, whatever is killed when. Detection follows the order of the data
+//!   contract: statistics, black list, white list, rules.
+//! - **Invariants**: the log is shortened only up to what both stores have. Configuration and rules
+//!   change as one snapshot; a step of the pipeline sees one snapshot. Slow announcements, slow
+//!   watchers and broken rules never hold detection up.
+//! - **Not here**: HTTP and users (`yinglong-api`), storage engines, rule languages.
 
+#![forbid(unsafe_code)]
+
+pub mod fleet;
+pub mod gateway;
+pub mod intake;
+pub mod ledger;
+pub mod live;
+pub mod log;
+pub mod metrics;
+pub mod notify;
+pub mod pipeline;
+mod ports;
+mod server;
+pub mod settings;
+pub mod worker;
+
+pub use server::{Error, Options, Server};

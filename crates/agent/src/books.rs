@@ -1,0 +1,287 @@
+//! The agent's books: every observation of every sensor goes through here into the spool.
+//!
+//! A commit writes records, ledger and marks as one atomic unit, so after a kill at any point the
+//! ledger, the spool and the sensors' positions agree with each other.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::SystemTime,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use yinglong_model::{DropReason, Ledger, Observation, Timestamp, ledger::StreamLedger};
+use yinglong_proto::{MAX_RECORD_BYTES, encode_record};
+use yinglong_sensor::{Error, Outlet};
+use yinglong_spool::Spool;
+
+use crate::filter::Filter;
+
+/// What is remembered with every batch in the spool.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Note {
+    ledger: Ledger,
+    marks: BTreeMap<String, String>,
+}
+
+/// Cheap to clone; all clones are the same books.
+#[derive(Debug, Clone)]
+pub struct Books(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    spool: Spool,
+    note: Mutex<Note>,
+    filter: RwLock<Arc<Filter>>,
+    appended: watch::Sender<u64>,
+}
+
+impl Books {
+    /// Opens the books that the spool holds; `note` is what opening it recovered. An unreadable
+    /// note begins new books.
+    pub fn open(spool: Spool, note: Option<&[u8]>) -> Self {
+        let note = note.map_or_else(Note::default, |bytes| {
+            serde_json::from_slice(bytes).unwrap_or_else(|error| {
+                tracing::error!(%error, "the agent's books are unreadable; they start anew");
+                Note::default()
+            })
+        });
+        let (appended, _) = watch::channel(spool.last_seq());
+        Self(Arc::new(Shared {
+            spool,
+            note: Mutex::new(note),
+            filter: RwLock::default(),
+            appended,
+        }))
+    }
+
+    /// An outlet for one sensor's stream.
+    pub fn outlet(&self, stream: &'static str) -> SpoolOutlet {
+        SpoolOutlet {
+            books: self.clone(),
+            filter: self.filter(),
+            stream,
+            records: Vec::new(),
+            change: StreamLedger::default(),
+            marks: Vec::new(),
+        }
+    }
+
+    /// Puts a filter in force.
+    pub fn set_filter(&self, filter: Filter) {
+        *self.0.filter.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(filter);
+    }
+
+    /// The ledger as of the last commit.
+    pub fn ledger(&self) -> Ledger {
+        self.lock().ledger.clone()
+    }
+
+    /// The queue behind the books.
+    pub fn spool(&self) -> &Spool {
+        &self.0.spool
+    }
+
+    /// Tells the last sequence number in the spool, and wakes when it grows.
+    pub fn appended(&self) -> watch::Receiver<u64> {
+        self.0.appended.subscribe()
+    }
+
+    /// Counts records that were spooled but cannot be delivered.
+    pub fn undeliverable(&self, stream: &str, reason: DropReason, count: u64) {
+        let mut note = self.lock();
+        let ledger = note.ledger.stream(stream);
+        ledger.spooled = ledger.spooled.saturating_sub(count);
+        *ledger.dropped.entry(reason).or_default() += count;
+    }
+
+    fn filter(&self) -> Arc<Filter> {
+        Arc::clone(&self.0.filter.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Note> {
+        self.0.note.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Outlet of one sensor.
+#[derive(Debug)]
+pub struct SpoolOutlet {
+    books: Books,
+    filter: Arc<Filter>,
+    stream: &'static str,
+    records: Vec<Vec<u8>>,
+    change: StreamLedger,
+    marks: Vec<(String, String)>,
+}
+
+impl Outlet for SpoolOutlet {
+    fn emit(&mut self, observation: Observation) {
+        if let Observation::Event { data, .. } = &observation
+            && self.filter.excludes(data)
+        {
+            return self.filtered(1);
+        }
+        let record = encode_record(Timestamp::from(SystemTime::now()), &observation);
+        if record.len() > MAX_RECORD_BYTES {
+            return self.lose(DropReason::TooLarge, 1);
+        }
+        self.change.emitted += 1;
+        self.records.push(record);
+    }
+
+    fn lose(&mut self, reason: DropReason, count: u64) {
+        self.change.lose(reason, count);
+    }
+
+    fn filtered(&mut self, count: u64) {
+        self.change.emitted += count;
+        self.change.filtered += count;
+    }
+
+    fn mark(&mut self, name: &str, value: String) {
+        self.marks.push((name.to_owned(), value));
+    }
+
+    fn marked(&self, name: &str) -> Option<String> {
+        self.books.lock().marks.get(name).cloned()
+    }
+
+    fn commit(&mut self) -> Result<(), Error> {
+        self.filter = self.books.filter();
+        let nothing_new = self.change == StreamLedger::default() && self.marks.is_empty();
+        if nothing_new && self.records.is_empty() {
+            return Ok(());
+        }
+        let mut note = self.books.lock();
+        note.marks.extend(self.marks.drain(..));
+        let change = std::mem::take(&mut self.change);
+        let mut records = std::mem::take(&mut self.records);
+        loop {
+            let count = records.len() as u64;
+            let mut next = note.clone();
+            post(next.ledger.stream(self.stream), &change, count);
+            let bytes = serde_json::to_vec(&next).map_err(|error| Error::Spool(error.into()))?;
+            match self.books.0.spool.append(&records, &bytes) {
+                Ok(last) => {
+                    *note = next;
+                    drop(note);
+                    self.books.0.appended.send_replace(last);
+                    // The vector is kept: a busy sensor commits twenty times a second.
+                    records.clear();
+                    self.records = records;
+                    return Ok(());
+                }
+                Err(error) if error.is_out_of_space() && !records.is_empty() => {
+                    // What does not fit is lost, and the loss is written down in its place.
+                    let ledger = note.ledger.stream(self.stream);
+                    *ledger.dropped.entry(DropReason::SpoolFull).or_default() += count;
+                    records.clear();
+                    tracing::warn!(stream = self.stream, count, "the spool is full; events are dropped until the server takes some");
+                }
+                Err(error) if error.is_out_of_space() => {
+                    // Not even the note fits: it stays in memory and goes with the next commit.
+                    *note = next;
+                    return Ok(());
+                }
+                Err(error) => return Err(Error::Spool(Box::new(error))),
+            }
+        }
+    }
+}
+
+/// Adds what happened since the last commit to a stream's books.
+fn post(ledger: &mut StreamLedger, change: &StreamLedger, spooled: u64) {
+    ledger.emitted += change.emitted;
+    ledger.spooled += spooled;
+    ledger.filtered += change.filtered;
+    for (reason, count) in &change.dropped {
+        *ledger.dropped.entry(*reason).or_default() += count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use yinglong_model::{EventData, config, event::Process};
+    use yinglong_spool::Options;
+
+    use super::*;
+
+    fn open(dir: &Path, max_bytes: u64) -> Books {
+        let options = Options { new_epoch: 1, segment_bytes: 1 << 20, max_bytes };
+        let (spool, recovery) = Spool::open(dir, options).unwrap();
+        Books::open(spool, recovery.note.as_deref())
+    }
+
+    fn execution(name: &str) -> Observation {
+        let process = Process { name: name.into(), ..Process::default() };
+        Observation::Event {
+            occurred_at: Timestamp::from_secs(1),
+            data: EventData::Process(Box::new(process)),
+        }
+    }
+
+    #[test]
+    fn books_marks_and_records_are_the_same_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let books = open(dir.path(), 1 << 20);
+        let mut outlet = books.outlet("process");
+        outlet.emit(execution("/bin/a"));
+        outlet.lose(DropReason::RingFull, 3);
+        outlet.mark("process.ring", "17".into());
+        outlet.commit().unwrap();
+        outlet.emit(execution("/bin/never-committed"));
+        let before = books.ledger();
+        drop((outlet, books));
+
+        let books = open(dir.path(), 1 << 20);
+        assert_eq!(books.ledger(), before);
+        let ledger = &before.streams["process"];
+        assert_eq!((ledger.emitted, ledger.spooled, ledger.dropped_total()), (4, 1, 3));
+        assert!(ledger.balances());
+        assert_eq!(books.outlet("process").marked("process.ring").as_deref(), Some("17"));
+        assert_eq!(books.spool().usage().records, 1);
+    }
+
+    #[test]
+    fn what_the_filter_excludes_is_counted_and_a_new_filter_counts_from_the_next_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let books = open(dir.path(), 1 << 20);
+        let mut outlet = books.outlet("process");
+        let document = config::Filter { process: vec!["^/bin/true$".into()], ..Default::default() };
+        books.set_filter(Filter::new(&document).0);
+        outlet.commit().unwrap();
+        outlet.emit(execution("/bin/true"));
+        outlet.emit(execution("/bin/id"));
+        outlet.commit().unwrap();
+        let ledger = books.ledger().streams["process"].clone();
+        assert_eq!((ledger.emitted, ledger.spooled, ledger.filtered), (2, 1, 1));
+    }
+
+    #[test]
+    fn t04_a_full_spool_drops_and_counts_and_takes_events_again_after_release() {
+        let dir = tempfile::tempdir().unwrap();
+        let books = open(dir.path(), 4096);
+        let mut outlet = books.outlet("process");
+        for n in 0..100 {
+            outlet.emit(execution(&format!("/bin/{n}")));
+            outlet.commit().unwrap();
+        }
+        let ledger = books.ledger().streams["process"].clone();
+        assert_eq!(ledger.emitted, 100);
+        assert!(ledger.spooled > 0 && ledger.balances());
+        assert_eq!(ledger.dropped[&DropReason::SpoolFull], 100 - ledger.spooled);
+
+        books.spool().release(u64::MAX - 1).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let books = open(dir.path(), 1 << 20);
+        let mut outlet = books.outlet("process");
+        outlet.emit(execution("/bin/again"));
+        outlet.commit().unwrap();
+        assert_eq!(books.ledger().streams["process"].spooled, 1);
+    }
+}
