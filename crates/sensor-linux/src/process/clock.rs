@@ -1,0 +1,60 @@
+//! The kernel counts from boot; documents hold the time of day.
+
+use nix::time::{ClockId, clock_gettime};
+use yinglong_model::Timestamp;
+
+/// Difference between the time of day and the time since boot. Made anew for every batch, because
+/// the time of day can be set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Clock {
+    boot_nanos: i64,
+}
+
+impl Clock {
+    pub(super) fn read() -> Self {
+        let now = i64::try_from(since_boot_ns()).unwrap_or(i64::MAX);
+        Self {
+            boot_nanos: nanos(ClockId::CLOCK_REALTIME).saturating_sub(now),
+        }
+    }
+
+    /// The time of day, `ns` after boot.
+    pub(super) fn at(self, ns: u64) -> Timestamp {
+        let ns = i64::try_from(ns).unwrap_or(i64::MAX);
+        Timestamp::from_nanos(self.boot_nanos.saturating_add(ns))
+    }
+}
+
+/// Nanoseconds since boot, sleep included.
+pub(super) fn since_boot_ns() -> u64 {
+    u64::try_from(nanos(ClockId::CLOCK_BOOTTIME)).unwrap_or_default()
+}
+
+fn nanos(clock: ClockId) -> i64 {
+    clock_gettime(clock).map_or(0, |time| {
+        time.tv_sec()
+            .saturating_mul(1_000_000_000)
+            .saturating_add(time.tv_nsec())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn now_since_boot_is_now_by_the_calendar() {
+        let (clock, since_boot) = (Clock::read(), since_boot_ns());
+        let calendar = Timestamp::from(std::time::SystemTime::now());
+        assert!(calendar.since(clock.at(since_boot)).as_secs() < 60);
+        assert!(clock.at(since_boot).since(calendar).as_secs() < 60);
+    }
+
+    #[test]
+    fn times_beyond_the_calendar_stay_at_its_end() {
+        let clock = Clock {
+            boot_nanos: i64::MAX,
+        };
+        assert_eq!(clock.at(u64::MAX).nanos(), i64::MAX);
+    }
+}

@@ -1,0 +1,189 @@
+//! Control groups: from the kernel's id to a path, and from a path to a container.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+};
+
+use crate::text::printable;
+
+/// Groups remembered; a host with more containers than this asks the kernel more often.
+const REMEMBERED: usize = 4096;
+
+/// A control group, version 2.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Group {
+    pub(super) path: Option<String>,
+    pub(super) container_id: Option<String>,
+}
+
+impl Group {
+    pub(super) fn of(path: String) -> Self {
+        Self {
+            container_id: container_id(&path),
+            path: Some(path),
+        }
+    }
+}
+
+/// Remembers groups by id.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    mount: Option<(File, String)>,
+    known: HashMap<u64, Group>,
+}
+
+impl Groups {
+    pub(super) fn open() -> Self {
+        let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+        let mount = cgroup2_mount(&String::from_utf8_lossy(&mounts))
+            .and_then(|path| Some((File::open(&path).ok()?, path)));
+        Self {
+            mount,
+            known: HashMap::new(),
+        }
+    }
+
+    /// The group of that id; while it exists it is found even if the process `pid` is gone.
+    pub(super) fn find(&mut self, id: u64, pid: u32) -> &Group {
+        if self.known.len() >= REMEMBERED && !self.known.contains_key(&id) {
+            self.known.clear();
+        }
+        let mount = &self.mount;
+        self.known.entry(id).or_insert_with(|| {
+            let by_handle = mount.as_ref().and_then(|(directory, path)| {
+                let found = path_of(directory, id).ok()?;
+                Some(format!(
+                    "/{}",
+                    found.strip_prefix(path.as_str())?.trim_start_matches('/')
+                ))
+            });
+            by_handle
+                .or_else(|| of_process(pid))
+                .map(Group::of)
+                .unwrap_or_default()
+        })
+    }
+}
+
+/// Path of the group a process is in, version 2 hierarchy.
+pub(super) fn of_process(pid: u32) -> Option<String> {
+    let lines = std::fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = lines
+        .split(|&byte| byte == b'\n')
+        .find_map(|line| line.strip_prefix(b"0::"))?;
+    Some(printable(path))
+}
+
+/// Where the version 2 hierarchy is mounted.
+fn cgroup2_mount(mountinfo: &str) -> Option<String> {
+    mountinfo.lines().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        let path = before.split(' ').nth(4)?;
+        (after.split(' ').next()? == "cgroup2").then(|| path.to_owned())
+    })
+}
+
+/// A control group id is the inode's file handle (Linux 5.5), so the kernel itself can find it.
+fn path_of(mount: &File, id: u64) -> io::Result<String> {
+    /// `FILEID_KERNFS` of linux/exportfs.h.
+    const KERNFS: i32 = 0xfe;
+
+    #[repr(C)]
+    struct Handle {
+        bytes: u32,
+        kind: i32,
+        id: [u8; 8],
+    }
+    let mut handle = Handle {
+        bytes: 8,
+        kind: KERNFS,
+        id: id.to_ne_bytes(),
+    };
+    let flags = libc::O_PATH | libc::O_CLOEXEC;
+    // SAFETY: `Handle` is laid out as struct file_handle with 8 bytes behind it, as `bytes` says,
+    // and outlives the call.
+    let fd = unsafe { libc::open_by_handle_at(mount.as_raw_fd(), (&raw mut handle).cast(), flags) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us.
+    let group = unsafe { OwnedFd::from_raw_fd(fd) };
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", group.as_raw_fd()))?;
+    Ok(printable(path.as_os_str().as_encoded_bytes()))
+}
+
+/// Identity of the container a control group path names: the 64 hexadecimal digits that docker,
+/// containerd, cri-o and podman use, wherever they stand in the last parts of the path.
+pub(super) fn container_id(path: &str) -> Option<String> {
+    let parts = path.rsplit('/').take(3);
+    parts
+        .filter_map(|part| {
+            let part = part.strip_suffix(".scope").unwrap_or(part);
+            let id = part.rsplit(['-', ':']).next()?;
+            let hex = id
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+            (id.len() == 64 && hex).then(|| id.to_owned())
+        })
+        .next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_named_by_its_control_group() {
+        let id = "0123456789abcdef".repeat(4);
+        for path in [
+            format!("/docker/{id}"),
+            format!("/system.slice/docker-{id}.scope"),
+            format!("/machine.slice/libpod-{id}.scope/container"),
+            format!("/user.slice/user-0.slice/user@0.service/user.slice/libpod-{id}.scope"),
+            format!("/kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope"),
+            format!("/kubepods/besteffort/pod1/{id}"),
+            format!("/kubepods.slice/kubepods-pod1.slice/crio-{id}.scope"),
+            format!("/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:{id}"),
+            format!("/docker/{id}/init.scope"),
+        ] {
+            assert_eq!(container_id(&path).as_ref(), Some(&id), "{path}");
+        }
+        for path in [
+            "/".to_owned(),
+            "/system.slice/docker.service".to_owned(),
+            "/user.slice/user-1000.slice/session-1.scope".to_owned(),
+            format!("/docker/{}", "g".repeat(64)),
+            format!("/docker/{}", "a".repeat(63)),
+            String::new(),
+        ] {
+            assert_eq!(container_id(&path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_version_2_hierarchy_is_found_in_both_layouts() {
+        let unified = "30 24 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+        let hybrid = "29 24 0:25 / /sys/fs/cgroup ro - tmpfs tmpfs rw\n\
+                      30 29 0:26 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(cgroup2_mount(unified).as_deref(), Some("/sys/fs/cgroup"));
+        assert_eq!(
+            cgroup2_mount(hybrid).as_deref(),
+            Some("/sys/fs/cgroup/unified")
+        );
+        assert_eq!(cgroup2_mount("30 29 0:26 / / rw - ext4 x rw"), None);
+    }
+
+    #[test]
+    fn the_root_group_is_found_by_its_id() {
+        let mut groups = Groups::open();
+        if groups.mount.is_none() {
+            eprintln!("SKIPPED the_root_group_is_found_by_its_id: no cgroup2 mount");
+            return;
+        }
+        assert_eq!(groups.find(1, u32::MAX).path.as_deref(), Some("/"));
+        assert_eq!(groups.find(u64::MAX, u32::MAX), &Group::default());
+    }
+}

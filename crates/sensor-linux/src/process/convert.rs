@@ -1,0 +1,225 @@
+//! From a record of the kernel to the event of the contract.
+
+use std::{collections::HashMap, fs, time::Instant};
+
+use yinglong_model::{EventData, Observation, event::Process};
+
+use super::{
+    clock::Clock,
+    container::Groups,
+    environ,
+    record::{Exec, absolute},
+};
+use crate::{
+    accounts::Accounts,
+    text::{command_line, printable},
+    tree::{Entry, Tree},
+};
+
+/// How long a user name is used before the account file is looked at again.
+const NAMES_KEPT_SECS: u64 = 1;
+
+/// What a conversion looks things up in.
+#[derive(Debug)]
+pub(super) struct Converter {
+    pub(super) tree: Tree,
+    pub(super) clock: Clock,
+    groups: Groups,
+    names: Names,
+}
+
+impl Converter {
+    pub(super) fn new(tree: Tree, accounts: Accounts) -> Self {
+        Self {
+            tree,
+            clock: Clock::read(),
+            groups: Groups::open(),
+            names: Names {
+                accounts,
+                known: HashMap::new(),
+                since: Instant::now(),
+            },
+        }
+    }
+
+    /// To be called before each batch.
+    pub(super) fn refresh(&mut self) {
+        self.clock = Clock::read();
+        if self.names.since.elapsed().as_secs() >= NAMES_KEPT_SECS {
+            self.names.known.clear();
+            self.names.since = Instant::now();
+        }
+    }
+
+    /// Name of the account.
+    pub(super) fn user(&mut self, uid: u32) -> String {
+        self.names.find(uid)
+    }
+
+    /// The event; the process tree learns of it as well.
+    pub(super) fn execution(&mut self, exec: &Exec<'_>) -> Observation {
+        let cwd = printable(&absolute(exec.cwd));
+        let mut name = printable(&absolute(exec.path));
+        if (exec.flags.path_cut() || name.is_empty()) && !exec.flags.script() {
+            name = within(&cwd, exec.filename);
+        }
+        let script = exec.flags.script().then(|| within(&cwd, exec.filename));
+
+        let mut truncated = exec.flags.cut();
+        let command = if exec.flags.args_missing() {
+            let block = fs::read(format!("/proc/{}/cmdline", exec.key.pid)).unwrap_or_default();
+            truncated |= block.is_empty();
+            command_line(&block)
+        } else {
+            command_line(exec.args)
+        };
+
+        let from = self.tree.executed(Entry {
+            key: exec.key,
+            ppid: exec.parent.pid,
+            name: name.clone(),
+            command: command.clone(),
+            uid: exec.uid,
+            parent: exec.parent,
+        });
+        let parentname = if from.parent_name.is_empty() {
+            printable(exec.parent_comm)
+        } else {
+            from.parent_name
+        };
+        let group = self.groups.find(exec.cgroup_id, exec.key.pid);
+        let event = Process {
+            name,
+            command,
+            pid: exec.key.pid,
+            ppid: exec.parent.pid,
+            parentname,
+            info: environ::extract(exec.env),
+            uid: Some(exec.uid),
+            euid: Some(exec.euid),
+            user: Some(self.names.find(exec.uid)),
+            gid: Some(exec.gid),
+            cwd: Some(cwd).filter(|path| !path.is_empty()),
+            start_time: Some(self.clock.at(exec.key.start_boottime_ns)),
+            session: exec.session,
+            loginuid: exec.loginuid,
+            tty: terminal(exec.tty),
+            container_id: group.container_id.clone(),
+            cgroup: group.path.clone(),
+            parent_command: from.parent_command,
+            ancestors: from.ancestors,
+            script,
+            memfd: (exec.nlink == 0).then_some(true),
+            setuid: exec.flags.setuid().then_some(true),
+            truncated: truncated.then_some(true),
+            ..Process::default()
+        };
+        Observation::Event {
+            occurred_at: self.clock.at(exec.ts_boot_ns),
+            data: EventData::Process(Box::new(event)),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Names {
+    accounts: Accounts,
+    known: HashMap<u32, String>,
+    since: Instant,
+}
+
+impl Names {
+    fn find(&mut self, uid: u32) -> String {
+        let accounts = &self.accounts;
+        let name = self.known.entry(uid);
+        name.or_insert_with(|| accounts.name(uid)).clone()
+    }
+}
+
+/// A path as given to the kernel, made absolute.
+fn within(cwd: &str, path: &[u8]) -> String {
+    let path = printable(path);
+    if path.is_empty() || path.starts_with('/') {
+        return path;
+    }
+    let relative = path.strip_prefix("./").unwrap_or(&path);
+    format!("{}/{relative}", cwd.trim_end_matches('/'))
+}
+
+/// The kernel says `pts0`, everybody else `pts/0`.
+fn terminal(name: &[u8]) -> Option<String> {
+    let name = printable(name);
+    match name.strip_prefix("pts") {
+        _ if name.is_empty() => None,
+        Some(number) if number.starts_with(|c: char| c.is_ascii_digit()) => {
+            Some(format!("pts/{number}"))
+        }
+        _ => Some(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use yinglong_model::ProcessKey;
+
+    use super::*;
+
+    #[test]
+    fn relative_paths_are_seen_from_the_working_directory() {
+        for (cwd, path, absolute) in [
+            ("/tmp", &b"./x.sh"[..], "/tmp/x.sh"),
+            ("/", b"x", "/x"),
+            ("/a", b"../x", "/a/../x"),
+            ("/a", b"/bin/x", "/bin/x"),
+            ("", b"", ""),
+        ] {
+            assert_eq!(within(cwd, path), absolute);
+        }
+    }
+
+    #[test]
+    fn terminals_have_their_usual_names() {
+        for (kernel, usual) in [
+            (&b"pts12"[..], Some("pts/12")),
+            (b"tty1", Some("tty1")),
+            (b"ptsx", Some("ptsx")),
+            (b"", None),
+        ] {
+            assert_eq!(terminal(kernel).as_deref(), usual);
+        }
+    }
+
+    #[test]
+    fn a_parent_nobody_knows_goes_by_its_short_name() {
+        let mut converter = Converter::new(Tree::default(), Accounts::default());
+        let exec = Exec {
+            key: ProcessKey {
+                pid: u32::MAX - 5,
+                start_boottime_ns: 1,
+            },
+            parent: ProcessKey {
+                pid: u32::MAX - 6,
+                start_boottime_ns: 1,
+            },
+            path: b"modprobe\0sbin\0",
+            parent_comm: b"kworker/0:1",
+            args: b"modprobe\0-q\0x\0",
+            nlink: 1,
+            ..Exec::default()
+        };
+        let Observation::Event { data, .. } = converter.execution(&exec) else {
+            panic!("not an event");
+        };
+        let EventData::Process(event) = data else {
+            panic!("not a process");
+        };
+        assert_eq!(event.name, "/sbin/modprobe");
+        assert_eq!(event.command, "modprobe -q x");
+        assert_eq!(event.parentname, "kworker/0:1");
+        assert_eq!(
+            (event.memfd, event.setuid, event.truncated),
+            (None, None, None)
+        );
+        assert_eq!(event.user.as_deref(), Some("root"));
+    }
+}

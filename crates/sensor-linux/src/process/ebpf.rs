@@ -1,0 +1,300 @@
+//! Executions from our BPF programs.
+
+use std::{
+    io,
+    os::fd::AsFd,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use yinglong_model::{DropReason, host::SensorStatus};
+use yinglong_sensor::{Context, Error, Outlet, Sensor};
+
+use super::{
+    Options,
+    books::{Audit, Books, Counted, RING},
+    clock::since_boot_ns,
+    convert::Converter,
+    gap,
+    record::{Record, claims_exec},
+};
+use crate::{
+    accounts::Accounts,
+    attached::{self, Aligned, Attached, BpfIds},
+    ring::{Limit, Ring},
+    tree::Tree,
+};
+
+/// Name in the status.
+pub(super) const SOURCE: &str = "ebpf";
+
+/// The compiled programs.
+static OBJECT: &Aligned<[u8]> =
+    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/process.bpf.o")));
+
+const BATCH: Limit = Limit {
+    records: 2_000,
+    bytes: 1 << 20,
+};
+/// While there is traffic. The kernel wakes us at most this often.
+const BUSY_WAIT: Duration = Duration::from_millis(50);
+/// Looks without a record until the long wait starts. The first record then wakes us, because by
+/// that time its wake-up is not suppressed any more.
+const QUIET_LOOKS: u32 = 4;
+/// How often the kernel's count of processes is looked up.
+const FORKS_EVERY: Duration = Duration::from_secs(1);
+
+/// Reads the ring of the attached programs.
+#[derive(Debug)]
+pub(super) struct Ebpf {
+    attached: Attached,
+    ring: Ring,
+    ring_id: u32,
+    converter: Converter,
+    adopted: bool,
+    running: bool,
+}
+
+impl Ebpf {
+    /// Adopts what is attached, or loads and attaches.
+    pub(super) fn open(tree: Tree, accounts: Accounts, options: &Options) -> Result<Self, Error> {
+        let adopted = options.adopt.as_ref().and_then(|ids| {
+            Attached::adopt(ids)
+                .inspect_err(|error| tracing::info!(%error, "cannot adopt, loading anew"))
+                .ok()
+        });
+        let was_adopted = adopted.is_some();
+        let attached = match adopted {
+            Some(attached) => attached,
+            None => load(options.ring_bytes)?,
+        };
+        exclude(&attached, &options.excluded_pids)?;
+
+        let map = map(&attached, "ring")?;
+        let bytes = usize::try_from(map.max_entries()).unwrap_or_default();
+        let ring = Ring::map(map.as_fd(), bytes).map_err(|source| Error::Os {
+            what: "cannot map the ring of the execution programs".into(),
+            source,
+        })?;
+        let ring_id = attached.ids().maps.get("ring").copied().unwrap_or_default();
+        // Only now: whoever starts from here on is reported by the programs.
+        tree.scan(since_boot_ns());
+        Ok(Self {
+            attached,
+            ring,
+            ring_id,
+            converter: Converter::new(tree, accounts),
+            adopted: was_adopted,
+            running: false,
+        })
+    }
+
+    /// Ids for whoever holds the programs while this process is away.
+    pub(super) fn ids(&self) -> &BpfIds {
+        self.attached.ids()
+    }
+
+    fn counted(&self) -> Result<Counted, Error> {
+        let values = map(&self.attached, "counters")?
+            .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
+            .map_err(|error| os("cannot read the counters of the execution programs", error))?;
+        let mut counted = Counted::default();
+        for value in values.iter().flatten() {
+            counted.add(value);
+        }
+        Ok(counted)
+    }
+
+    fn watch(&mut self, context: &Context, outlet: &mut dyn Outlet) -> Result<(), Error> {
+        let boot = gap::boot_id();
+        let mut books = Books::open(&boot, self.ring_id, outlet.marked(RING).as_deref());
+        self.ring.skip_to(books.position);
+        let mut audit = Audit::new();
+        if !self.adopted {
+            // Nobody was before us in this ring; who ran before is told by the kernel's count.
+            gap::account(outlet, &boot);
+            outlet.mark(RING, books.to_string());
+            outlet.commit()?;
+        }
+
+        let mut forks_marked: Option<Instant> = None;
+        let mut quiet = 0;
+        let mut dropped_others = self.counted()?.dropped_others;
+        while !context.stopping() {
+            let patience = if quiet < QUIET_LOOKS {
+                BUSY_WAIT
+            } else {
+                Context::PATIENCE
+            };
+            let ready = self.ring.wait(patience).map_err(|source| Error::Os {
+                what: "cannot wait for executions".into(),
+                source,
+            })?;
+            quiet = if ready { 0 } else { quiet.saturating_add(1) };
+
+            let mut seen = self.read(outlet);
+            // Before the look at the ring: what is counted later may still be on its way.
+            let counted = self.counted()?;
+            let dropped = books.drop_new(counted);
+            outlet.lose(DropReason::RingFull, dropped);
+            if seen.corrupt {
+                audit = Audit::new();
+            }
+            books.accounted += seen.executions;
+            if self.ring.drained()
+                && !audit.finished()
+                && let Some(missing) = audit.look(books.missing(counted))
+            {
+                outlet.lose(DropReason::AgentKilled, missing);
+                books.accounted += missing;
+                seen.executions += missing;
+            }
+            if counted.dropped_others > dropped_others && self.ring.drained() {
+                // Starts and ends got lost: look who is there.
+                dropped_others = counted.dropped_others;
+                self.converter.tree.scan(since_boot_ns());
+            }
+
+            if seen.executions + dropped > 0 {
+                books.position = self.ring.position();
+                outlet.mark(RING, books.to_string());
+                if forks_marked.is_none_or(|at| at.elapsed() >= FORKS_EVERY) {
+                    forks_marked = Some(Instant::now());
+                    gap::mark(outlet, &boot);
+                }
+                outlet.commit()?;
+            }
+            self.ring.advance();
+        }
+        // A clean end: what happens from here on happens without us.
+        gap::mark(outlet, &boot);
+        outlet.commit()
+    }
+
+    fn read(&mut self, outlet: &mut dyn Outlet) -> Seen {
+        self.converter.refresh();
+        let mut seen = Seen::default();
+        let converter = &mut self.converter;
+        let result = self.ring.read(BATCH, |bytes| match Record::parse(bytes) {
+            Ok(Record::Exec(exec)) => {
+                outlet.emit(converter.execution(&exec));
+                seen.executions += 1;
+            }
+            Ok(Record::Fork(fork)) => converter.tree.forked(fork.key, fork.parent, fork.uid),
+            Ok(Record::Exit(exit)) => converter.tree.exited(exit.key, exit.ts_boot_ns),
+            Err(_) if claims_exec(bytes) => {
+                outlet.lose(DropReason::Malformed, 1);
+                seen.executions += 1;
+            }
+            // Neither an execution nor anything the books count.
+            Err(_) => {}
+        });
+        if let Err(error) = result {
+            tracing::warn!(%error, "skipped what was in the ring");
+            seen.corrupt = true;
+        }
+        seen
+    }
+}
+
+/// What one look at the ring brought.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Executions delivered, or lost one by one.
+    executions: u64,
+    corrupt: bool,
+}
+
+impl Sensor for Ebpf {
+    fn stream(&self) -> &'static str {
+        super::STREAM
+    }
+
+    fn status(&self) -> SensorStatus {
+        SensorStatus {
+            stream: super::STREAM.into(),
+            source: SOURCE.into(),
+            running: self.running,
+            reason: String::new(),
+        }
+    }
+
+    fn run(&mut self, context: &Context, outlet: &mut dyn Outlet) -> Result<(), Error> {
+        self.running = true;
+        let result = self.watch(context, outlet);
+        self.running = false;
+        // The ring goes on from here if the sensor is run again.
+        self.adopted = true;
+        result
+    }
+}
+
+fn load(ring_bytes: usize) -> Result<Attached, Error> {
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Err(unavailable(
+            "the kernel has no type information (/sys/kernel/btf/vmlinux); boot a kernel built \
+             with CONFIG_DEBUG_INFO_BTF=y, as distributions ship since 2021",
+        ));
+    }
+    let cpus = libbpf_rs::num_possible_cpus()
+        .ok()
+        .and_then(|cpus| u32::try_from(cpus).ok())
+        .unwrap_or(1);
+    let ring_bytes = u32::try_from(ring_bytes.next_power_of_two()).unwrap_or(8 << 20);
+    Attached::load(
+        &OBJECT.0,
+        |map| match map.name().to_str() {
+            Some("ring") => map.set_max_entries(ring_bytes),
+            Some("scratches") => map.set_max_entries(cpus),
+            _ => Ok(()),
+        },
+        |program| program.attach(),
+    )
+    .map_err(|error| match &error {
+        attached::Error::Refused { what, source }
+            if source.kind() == libbpf_rs::ErrorKind::PermissionDenied =>
+        {
+            unavailable(format!(
+                "no permission to {what}; run the agent as root, or with CAP_BPF, CAP_PERFMON and \
+                 CAP_SYS_ADMIN"
+            ))
+        }
+        attached::Error::Refused { what, source } => unavailable(format!(
+            "the kernel refused to {what} ({source}); Linux 5.10 or later with BPF enabled is \
+             needed"
+        )),
+        other => unavailable(other.to_string()),
+    })
+}
+
+/// Leaves the agent's own processes, and what they start, out of the reports (M07).
+fn exclude(attached: &Attached, pids: &[u32]) -> Result<(), Error> {
+    let excluded = map(attached, "excluded")?;
+    for pid in pids {
+        excluded
+            .update(&pid.to_ne_bytes(), &[1], MapFlags::ANY)
+            .map_err(|error| os("cannot exclude the agent's own processes", error))?;
+    }
+    Ok(())
+}
+
+fn map<'a>(attached: &'a Attached, name: &str) -> Result<&'a MapHandle, Error> {
+    attached
+        .map(name)
+        .ok_or_else(|| unavailable(format!("the programs have no map `{name}`; load anew")))
+}
+
+fn unavailable(reason: impl Into<String>) -> Error {
+    Error::Unavailable {
+        source_name: SOURCE,
+        reason: reason.into(),
+    }
+}
+
+fn os(what: &str, error: libbpf_rs::Error) -> Error {
+    Error::Os {
+        what: what.into(),
+        source: io::Error::other(error),
+    }
+}
