@@ -1,0 +1,62 @@
+/** Alert filters as they stand in the address, and as the API wants them. */
+
+import type { Params } from "../api/client";
+import type { Alert } from "../api/types";
+
+export interface AlertFilter {
+  /** A status code, or `all`. */
+  status: string;
+  level: string;
+  agent_id: string;
+  type: string;
+  text: string;
+  since: string;
+}
+
+export const DEFAULT_STATUS = "0";
+
+const oneOf = (value: string | null, allowed: readonly string[]) =>
+  value !== null && allowed.includes(value) ? value : "";
+
+/** Reads the filter; what makes no sense is ignored. */
+export function fromSearch(search: URLSearchParams): AlertFilter {
+  return {
+    status: oneOf(search.get("status"), ["0", "1", "2", "4", "all"]) || DEFAULT_STATUS,
+    level: oneOf(search.get("level"), ["0", "1", "2"]),
+    agent_id: search.get("agent_id") ?? "",
+    type: search.get("type") ?? "",
+    text: search.get("text") ?? "",
+    since: Number.isNaN(Date.parse(search.get("since") ?? "")) ? "" : (search.get("since") ?? ""),
+  };
+}
+
+/** Writes the filter; defaults are left out so that addresses stay short. */
+export function toSearch(filter: AlertFilter): URLSearchParams {
+  const search = new URLSearchParams();
+  for (const [key, value] of Object.entries(filter) as [string, string][]) {
+    if (value !== "" && !(key === "status" && value === DEFAULT_STATUS)) search.set(key, value);
+  }
+  return search;
+}
+
+export const toParams = (filter: AlertFilter): Params => ({
+  ...filter,
+  status: filter.status === "all" ? "" : filter.status,
+});
+
+/** Whether a fresh alert belongs into the list that is shown. */
+export function accepts(filter: AlertFilter, alert: Alert): boolean {
+  const needle = filter.text.toLowerCase();
+  const haystack = [alert.source, alert.info, alert.description, alert.hostname, alert.ip];
+  return (
+    (filter.status === "all" || filter.status === String(alert.status)) &&
+    (filter.level === "" || filter.level === String(alert.level)) &&
+    (filter.agent_id === "" || filter.agent_id === alert.agent_id) &&
+    (filter.type === "" || filter.type === alert.type) &&
+    (needle === "" || haystack.some((value) => value.toLowerCase().includes(needle)))
+  );
+}
+
+/** Whether anything beyond the status narrows the list. */
+export const isNarrowed = (filter: AlertFilter) =>
+  [filter.level, filter.agent_id, filter.type, filter.text, filter.since].some((v) => v !== "");

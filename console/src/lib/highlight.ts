@@ -1,0 +1,36 @@
+/** Where the text of a condition occurs in a value, so that the page can mark it. */
+
+export interface Piece {
+  text: string;
+  hit: boolean;
+}
+
+/** Longest value that a pattern is tried on; longer ones are shown unmarked. */
+const LIMIT = 8_192;
+
+/**
+ * Splits `value` into marked and unmarked pieces. Conditions are `type: data`; patterns of the
+ * server's regex dialect that this browser cannot read mark nothing. Equality marks everything.
+ */
+export function pieces(value: string, condition: string): Piece[] {
+  const match = /^\s*(string|regex|regexp|non-regex|count)\s*[:：]?\s+?(.*)$/s.exec(condition);
+  const kind = match?.[1] ?? "";
+  const data = match?.[2] ?? "";
+  if (kind === "string") return [{ text: value, hit: true }];
+  if ((kind !== "regex" && kind !== "regexp") || data === "" || value.length > LIMIT) {
+    return [{ text: value, hit: false }];
+  }
+  let found: RegExpExecArray | null;
+  try {
+    found = new RegExp(data.replace(/^\(\?i\)/, ""), "is").exec(value);
+  } catch {
+    found = null;
+  }
+  if (!found || found[0] === "") return [{ text: value, hit: false }];
+  const end = found.index + found[0].length;
+  return [
+    { text: value.slice(0, found.index), hit: false },
+    { text: found[0], hit: true },
+    { text: value.slice(end), hit: false },
+  ].filter((piece) => piece.text !== "");
+}

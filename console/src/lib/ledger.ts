@@ -1,0 +1,54 @@
+/** The books: every observed thing is stored, filtered, lost with a reason, or on its way. */
+
+import type { HostBooks, StreamBooks } from "../api/types";
+
+export interface Total {
+  emitted: number;
+  stored: number;
+  filtered: number;
+  dropped: number;
+  inFlight: number;
+  balanced: boolean;
+}
+
+/** All losses of a stream together. */
+export const droppedTotal = (books: StreamBooks) =>
+  Object.values(books.dropped).reduce((sum, value) => sum + value, 0);
+
+/**
+ * One stream. The agent's half must balance exactly; what the server has not stored yet is in
+ * flight. The server's own verdict wins where it gives one.
+ */
+export function streamTotal(books: StreamBooks): Total {
+  const dropped = droppedTotal(books);
+  const stored = books.stored ?? books.spooled;
+  const inFlight = books.in_flight ?? books.spooled - stored;
+  const balanced =
+    books.balanced ??
+    (books.emitted === books.spooled + books.filtered + dropped && inFlight >= 0);
+  return { emitted: books.emitted, stored, filtered: books.filtered, dropped, inFlight, balanced };
+}
+
+/** Everything together; balanced only when every stream of every host is. */
+export function fleetTotal(hosts: HostBooks[]): Total {
+  const total: Total = {
+    emitted: 0,
+    stored: 0,
+    filtered: 0,
+    dropped: 0,
+    inFlight: 0,
+    balanced: true,
+  };
+  for (const host of hosts) {
+    for (const books of Object.values(host.streams)) {
+      const stream = streamTotal(books);
+      total.emitted += stream.emitted;
+      total.stored += stream.stored;
+      total.filtered += stream.filtered;
+      total.dropped += stream.dropped;
+      total.inFlight += stream.inFlight;
+      total.balanced &&= stream.balanced;
+    }
+  }
+  return total;
+}
