@@ -1,0 +1,341 @@
+//! Makes one report of the several sightings of a connection attempt. Pure: time is an argument.
+//!
+//! - **Guarantees**: an attempt is reported exactly once, however many packets and kernel records
+//!   tell of it and in whatever order; nothing sighted is left unreported.
+//! - **Invariants**: at most [`PENDING`] attempts wait; one more makes the oldest be reported
+//!   early (counted), never lost. TCP attempts between the same ends are told apart by their
+//!   initial sequence number, so a retransmitted SYN is the same attempt and a new connection
+//!   from the same port is not.
+//! - **Not here**: names, users, configuration.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use yinglong_model::{
+    Timestamp,
+    event::{Direction, Protocol},
+};
+
+use super::memory::Memory;
+
+/// Attempts that may wait for more sightings.
+pub(super) const PENDING: usize = 16_384;
+/// Attempts and flows remembered after their report.
+const REMEMBERED: usize = 65_536;
+
+/// How long an attempt whose process is known waits for its outcome.
+const OUTCOME_HOLD: Duration = Duration::from_millis(100);
+/// After an answer there are no more requests, only a late `accept`.
+const ANSWERED_SPAN: Duration = Duration::from_secs(10);
+/// An `accept` this long after the handshake was reported without it.
+const LATE_ACCEPT: Duration = Duration::from_secs(5);
+/// Linux gives a request up after 127 s (`tcp_syn_retries` = 6).
+const UNANSWERED_SPAN: Duration = Duration::from_secs(130);
+/// A UDP flow that was silent for so long is a new one.
+const FLOW_IDLE: Duration = Duration::from_secs(60);
+
+/// What identifies an attempt, seen from one side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Attempt {
+    pub(super) protocol: Protocol,
+    pub(super) dir: Direction,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    /// Initial sequence number of the side that asks; 0 for UDP.
+    pub(super) isn: u32,
+}
+
+/// The process behind a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) pid: u32,
+    pub(super) uid: u32,
+    /// 0 when unknown.
+    pub(super) start_boottime_ns: u64,
+    /// Name of the task, padded with zeros.
+    pub(super) comm: [u8; 16],
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Established,
+    Refused,
+    Timeout,
+}
+
+impl State {
+    /// Name in events.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Established => "established",
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+/// One observation of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sighting {
+    /// A SYN or a datagram on a wire.
+    Packet,
+    /// A process asked for the connection, or sent a datagram.
+    Asked(Owner),
+    /// The kernel completed an incoming handshake.
+    Handshake,
+    /// A process accepted the connection.
+    Accepted {
+        owner: Owner,
+        /// Time since the handshake.
+        waited: Duration,
+    },
+    /// The outcome, with the asking process where the kernel told it.
+    Ended {
+        state: Option<State>,
+        owner: Option<Owner>,
+    },
+}
+
+/// An attempt with everything known about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Report {
+    pub(super) attempt: Attempt,
+    /// First sighting.
+    pub(super) occurred_at: Timestamp,
+    /// From the kernel; absent when only packets told of the attempt.
+    pub(super) owner: Option<Owner>,
+    pub(super) state: Option<State>,
+}
+
+/// Attempt without what may differ between its sightings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    /// None for UDP, where an answer belongs to the flow it answers.
+    dir: Option<Direction>,
+    local: SocketAddr,
+    remote: SocketAddr,
+    isn: u32,
+}
+
+impl Key {
+    fn of(attempt: &Attempt) -> Self {
+        let Attempt {
+            local, remote, isn, ..
+        } = *attempt;
+        match attempt.protocol {
+            Protocol::Tcp => Self {
+                dir: Some(attempt.dir),
+                local,
+                remote,
+                isn,
+            },
+            // The kernel does not know the local address of a UDP socket before it routes.
+            Protocol::Udp => Self {
+                dir: None,
+                local: SocketAddr::new(unspecified(local.ip()), local.port()),
+                remote,
+                isn: 0,
+            },
+        }
+    }
+}
+
+fn unspecified(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
+type Turn = (Duration, u64);
+
+#[derive(Debug)]
+struct Entry {
+    report: Report,
+    turn: Turn,
+}
+
+/// The attempts in progress.
+#[derive(Debug)]
+pub(super) struct Join {
+    packet_hold: Duration,
+    pending: HashMap<Key, Entry>,
+    turns: BTreeMap<Turn, Key>,
+    serial: u64,
+    ready: Vec<Report>,
+    answered: Memory,
+    unanswered: Memory,
+    flows: Memory,
+    hurried: u64,
+}
+
+impl Join {
+    /// `packet_hold`: how long an attempt known from packets alone waits for its kernel record.
+    pub(super) fn new(packet_hold: Duration) -> Self {
+        Self {
+            packet_hold,
+            pending: HashMap::new(),
+            turns: BTreeMap::new(),
+            serial: 0,
+            ready: Vec::new(),
+            answered: Memory::new(ANSWERED_SPAN, REMEMBERED),
+            unanswered: Memory::new(UNANSWERED_SPAN, REMEMBERED),
+            flows: Memory::new(FLOW_IDLE, REMEMBERED),
+            hurried: 0,
+        }
+    }
+
+    /// Takes a sighting. `now` never goes back; `occurred_at` is the wall clock of the sighting.
+    pub(super) fn see(
+        &mut self,
+        now: Duration,
+        occurred_at: Timestamp,
+        attempt: Attempt,
+        sighting: Sighting,
+    ) {
+        let key = Key::of(&attempt);
+        if !self.pending.contains_key(&key) {
+            if !self.opens(now, &attempt, &key, sighting) {
+                return;
+            }
+            self.make_room(now);
+            self.open(now, occurred_at, attempt, key);
+        }
+        let Some(entry) = self.pending.get_mut(&key) else {
+            return;
+        };
+        let report = &mut entry.report;
+        report.occurred_at = report.occurred_at.min(occurred_at);
+        let complete = match sighting {
+            Sighting::Packet => {
+                report.attempt.local = attempt.local;
+                attempt.protocol == Protocol::Udp && report.owner.is_some()
+            }
+            Sighting::Asked(owner) => {
+                report.owner = Some(owner);
+                if attempt.protocol == Protocol::Udp {
+                    !report.attempt.local.ip().is_unspecified()
+                } else {
+                    report.state.is_some()
+                }
+            }
+            Sighting::Handshake => {
+                report.state = Some(State::Established);
+                report.owner.is_some()
+            }
+            Sighting::Accepted { owner, .. } => {
+                report.owner = Some(owner);
+                report.state = Some(State::Established);
+                true
+            }
+            Sighting::Ended { state, owner } => {
+                report.owner = report.owner.or(owner);
+                report.state = report.state.or(state);
+                report.owner.is_some() || attempt.dir == Direction::In
+            }
+        };
+        if complete {
+            self.settle(now, &key);
+        } else if matches!(sighting, Sighting::Asked(_)) {
+            self.hold(&key, now + OUTCOME_HOLD);
+        }
+    }
+
+    /// The attempts about which no more is awaited, in the order they became so.
+    pub(super) fn take_ready(&mut self, now: Duration) -> Vec<Report> {
+        while let Some((&(due, _), &key)) = self.turns.first_key_value() {
+            if due > now {
+                break;
+            }
+            self.settle(now, &key);
+        }
+        std::mem::take(&mut self.ready)
+    }
+
+    /// Every attempt, ready or not: the end of observation.
+    pub(super) fn take_all(&mut self, now: Duration) -> Vec<Report> {
+        while let Some((_, &key)) = self.turns.first_key_value() {
+            self.settle(now, &key);
+        }
+        std::mem::take(&mut self.ready)
+    }
+
+    /// Attempts reported before their time for want of room.
+    pub(super) fn hurried(&self) -> u64 {
+        self.hurried
+    }
+
+    /// Reports forgotten before their time for want of room; only these can be repeated.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.answered.evicted() + self.unanswered.evicted() + self.flows.evicted()
+    }
+
+    /// Whether the sighting begins something that was not reported yet.
+    fn opens(&mut self, now: Duration, attempt: &Attempt, key: &Key, sighting: Sighting) -> bool {
+        match sighting {
+            Sighting::Ended { .. } => return false,
+            Sighting::Accepted { waited, .. } if waited > LATE_ACCEPT => return false,
+            _ => {}
+        }
+        match attempt.protocol {
+            Protocol::Udp => !self.flows.refresh(now, key),
+            Protocol::Tcp => {
+                !self.answered.contains(now, key) && !self.unanswered.contains(now, key)
+            }
+        }
+    }
+
+    fn make_room(&mut self, now: Duration) {
+        if self.pending.len() >= PENDING
+            && let Some((_, &oldest)) = self.turns.first_key_value()
+        {
+            self.hurried += 1;
+            self.settle(now, &oldest);
+        }
+    }
+
+    fn open(&mut self, now: Duration, occurred_at: Timestamp, attempt: Attempt, key: Key) {
+        let report = Report {
+            attempt,
+            occurred_at,
+            owner: None,
+            state: None,
+        };
+        self.serial += 1;
+        let turn = (now + self.packet_hold, self.serial);
+        self.turns.insert(turn, key);
+        self.pending.insert(key, Entry { report, turn });
+    }
+
+    fn hold(&mut self, key: &Key, until: Duration) {
+        if let Some(entry) = self.pending.get_mut(key)
+            && until < entry.turn.0
+        {
+            self.turns.remove(&entry.turn);
+            entry.turn.0 = until;
+            self.turns.insert(entry.turn, *key);
+        }
+    }
+
+    fn settle(&mut self, now: Duration, key: &Key) {
+        let Some(entry) = self.pending.remove(key) else {
+            return;
+        };
+        self.turns.remove(&entry.turn);
+        let memory = match (entry.report.attempt.protocol, entry.report.state) {
+            (Protocol::Udp, _) => &mut self.flows,
+            (Protocol::Tcp, Some(_)) => &mut self.answered,
+            (Protocol::Tcp, None) => &mut self.unanswered,
+        };
+        memory.insert(now, key);
+        self.ready.push(entry.report);
+    }
+}
+
+#[cfg(test)]
+#[path = "join_tests.rs"]
+mod tests;
