@@ -252,7 +252,7 @@ mod tests {
             ("lib/systemd/system/masked.service", WEB),
             (
                 "lib/systemd/system/getty@.service",
-                "[Service]\nExecStart=-/sbin/agetty %I\n[Install]\n",
+                "[Service]\nExecStart=-/sbin/agetty %I\n[Install]\nWantedBy=getty.target\n",
             ),
             (
                 "etc/systemd/system/web.service.d/user.conf",

@@ -11,12 +11,19 @@ use crate::inventory::fixture;
 
 /// Keeps what is committed, and the marks of every commit.
 #[derive(Default, Clone)]
-struct Kept(Arc<Mutex<(Vec<Inventory>, HashMap<String, String>, u32)>>);
+struct Kept(Arc<Mutex<Content>>);
+
+#[derive(Default)]
+struct Content {
+    lists: Vec<Inventory>,
+    marks: HashMap<String, String>,
+    commits: u32,
+}
 
 impl Outlet for Kept {
     fn emit(&mut self, observation: Observation) {
         if let Observation::Inventory(inventory) = observation {
-            self.0.lock().unwrap().0.push(inventory);
+            self.0.lock().unwrap().lists.push(inventory);
         }
     }
 
@@ -25,26 +32,26 @@ impl Outlet for Kept {
     fn filtered(&mut self, _: u64) {}
 
     fn mark(&mut self, name: &str, value: String) {
-        self.0.lock().unwrap().1.insert(name.to_owned(), value);
+        self.0.lock().unwrap().marks.insert(name.to_owned(), value);
     }
 
     fn marked(&self, name: &str) -> Option<String> {
-        self.0.lock().unwrap().1.get(name).cloned()
+        self.0.lock().unwrap().marks.get(name).cloned()
     }
 
     fn commit(&mut self) -> Result<(), yinglong_sensor::Error> {
-        self.0.lock().unwrap().2 += 1;
+        self.0.lock().unwrap().commits += 1;
         Ok(())
     }
 }
 
 impl Kept {
     fn take(&self) -> Vec<Inventory> {
-        std::mem::take(&mut self.0.lock().unwrap().0)
+        std::mem::take(&mut self.0.lock().unwrap().lists)
     }
 
     fn commits(&self) -> u32 {
-        self.0.lock().unwrap().2
+        self.0.lock().unwrap().commits
     }
 }
 

@@ -36,6 +36,9 @@ pub(super) fn collect(root: &Root, server: &Server, found: &mut Found) {
             .map(|(base, file)| ((*base).to_owned(), (*file).to_owned()))
             .collect(),
     };
+    if layouts.is_empty() && (server.option("-f").is_some() || server.option("-d").is_some()) {
+        layouts.push(("/".to_owned(), "conf/httpd.conf".to_owned()));
+    }
     for (server_root, file) in &mut layouts {
         if let Some(given) = server.option("-d") {
             given.clone_into(server_root);

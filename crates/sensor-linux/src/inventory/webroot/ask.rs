@@ -98,9 +98,7 @@ fn run(program: &Path) -> std::io::Result<String> {
     let answer = answer.recv_timeout(PATIENCE);
     // Also when it answered: whatever it left running ends with it.
     if let Ok(pid) = i32::try_from(child.id()) {
-        if answer.is_err() {
-            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
-        }
+        let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
     }
     child.wait()?;
     let bytes = answer.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;

@@ -29,6 +29,9 @@ pub(super) fn collect(root: &Root, server: &Server, found: &mut Found) {
             .map(|(prefix, file)| (PathBuf::from(prefix), PathBuf::from(file)))
             .collect(),
     };
+    if layouts.is_empty() && (server.option("-c").is_some() || server.option("-p").is_some()) {
+        layouts.push(parse_options(""));
+    }
     for (prefix, file) in &mut layouts {
         if let Some(given) = server.option("-p") {
             *prefix = PathBuf::from(given);
@@ -59,7 +62,6 @@ fn parse_options(answer: &str) -> (PathBuf, PathBuf) {
     };
     let prefix = value("--prefix=").unwrap_or_else(|| PathBuf::from("/usr/local/nginx"));
     let file = value("--conf-path=").unwrap_or_else(|| PathBuf::from("conf/nginx.conf"));
-    let file = prefix.join(file);
     (prefix, file)
 }
 
@@ -216,7 +218,7 @@ mod tests {
             "/usr/share/nginx",
             "/etc/nginx/nginx.conf",
         );
-        check("", "/usr/local/nginx", "/usr/local/nginx/conf/nginx.conf");
+        check("", "/usr/local/nginx", "conf/nginx.conf");
     }
 
     #[test]
