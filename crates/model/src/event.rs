@@ -367,7 +367,7 @@ pub struct File {
     /// Size in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// Why `hash` is empty: `too_large`, `not_regular`, `gone`, `unreadable`.
+    /// Why `hash` is empty: `too_large`, `not_regular`, `gone`, `unreadable`, `busy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hash_skipped: Option<String>,
     /// Process that made the change.

@@ -1,0 +1,73 @@
+//! A map that forgets what was not used for long, in bounded memory.
+
+use std::{borrow::Borrow, collections::HashMap, hash::Hash, mem};
+
+/// Holds at most twice `limit` entries: when the young half is full the old half is forgotten.
+#[derive(Debug)]
+pub(super) struct Generations<K, V> {
+    limit: usize,
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+}
+
+impl<K: Eq + Hash, V> Generations<K, V> {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit: limit.max(1),
+            young: HashMap::new(),
+            old: HashMap::new(),
+        }
+    }
+
+    /// The value of `key`, which thereby counts as used.
+    pub(super) fn get<Q>(&mut self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        if let Some((key, value)) = self.old.remove_entry(key) {
+            self.insert(key, value);
+        }
+        self.young.get(key)
+    }
+
+    pub(super) fn insert(&mut self, key: K, value: V) {
+        if self.young.len() >= self.limit && !self.young.contains_key(&key) {
+            self.old = mem::take(&mut self.young);
+        }
+        self.old.remove(&key);
+        self.young.insert(key, value);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.young.clear();
+        self.old.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_what_is_used_and_stays_within_its_bound() {
+        let mut map = Generations::new(10);
+        map.insert(usize::MAX, 0);
+        for number in 0..1_000 {
+            map.insert(number, number);
+            assert_eq!(map.get(&usize::MAX), Some(&0));
+            assert!(map.young.len() + map.old.len() <= 20);
+        }
+        assert_eq!(map.get(&999), Some(&999));
+        assert_eq!(map.get(&0), None);
+    }
+
+    #[test]
+    fn the_newest_value_of_a_key_wins() {
+        let mut map = Generations::new(1);
+        map.insert("a", 1);
+        map.insert("b", 2);
+        map.insert("a", 3);
+        assert_eq!(map.get("a"), Some(&3));
+    }
+}
