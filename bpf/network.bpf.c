@@ -190,7 +190,7 @@ static __always_inline void describe_current(struct owner *owner)
 	owner->pid = bpf_get_current_pid_tgid() >> 32;
 	owner->uid = (__u32)bpf_get_current_uid_gid();
 	owner->start_boottime_ns = BPF_CORE_READ(task, group_leader, start_boottime);
-	bpf_get_current_comm(owner->comm, sizeof(owner->comm));
+	BPF_CORE_READ_STR_INTO(&owner->comm, task, group_leader, comm);
 }
 
 static __always_inline void name_owner(struct connection_record *record, const struct owner *owner)

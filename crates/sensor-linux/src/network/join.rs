@@ -157,6 +157,9 @@ type Turn = (Duration, u64);
 struct Entry {
     report: Report,
     turn: Turn,
+    /// A packet told of it. The first one of a UDP flow tells who began and from which address;
+    /// the kernel only knows who sends.
+    on_wire: bool,
 }
 
 /// The attempts in progress.
@@ -212,13 +215,16 @@ impl Join {
         report.occurred_at = report.occurred_at.min(occurred_at);
         let complete = match sighting {
             Sighting::Packet => {
-                report.attempt.local = attempt.local;
+                if !entry.on_wire {
+                    entry.on_wire = true;
+                    report.attempt = attempt;
+                }
                 attempt.protocol == Protocol::Udp && report.owner.is_some()
             }
             Sighting::Asked(owner) => {
                 report.owner = Some(owner);
                 if attempt.protocol == Protocol::Udp {
-                    !report.attempt.local.ip().is_unspecified()
+                    entry.on_wire
                 } else {
                     report.state.is_some()
                 }
@@ -308,7 +314,15 @@ impl Join {
         self.serial += 1;
         let turn = (now + self.packet_hold, self.serial);
         self.turns.insert(turn, key);
-        self.pending.insert(key, Entry { report, turn });
+        let on_wire = false;
+        self.pending.insert(
+            key,
+            Entry {
+                report,
+                turn,
+                on_wire,
+            },
+        );
     }
 
     fn hold(&mut self, key: &Key, until: Duration) {

@@ -195,6 +195,17 @@ fn m10_a_udp_flow_is_one_event_in_both_directions_until_it_is_idle() {
 }
 
 #[test]
+fn m10_the_first_packet_of_a_flow_tells_who_began_whoever_answered_first_in_the_ring() {
+    let mut bench = Bench::new();
+    bench.see(ms(0), udp(Direction::Out, "0.0.0.0:53"), Sighting::Asked(OWNER));
+    bench.see(ms(1), udp(Direction::In, "192.0.2.1:53"), Sighting::Packet);
+    bench.see(ms(2), udp(Direction::Out, "192.0.2.1:53"), Sighting::Packet);
+    let reports = bench.join.take_ready(ms(2));
+    assert_eq!(reports.len(), 1);
+    assert_eq!(reports[0].attempt, udp(Direction::In, "192.0.2.1:53"));
+}
+
+#[test]
 fn a_flood_makes_the_oldest_leave_early_and_loses_nothing() {
     let mut join = Join::new(PACKET_HOLD);
     let count = u32::try_from(PENDING).unwrap() + 500;

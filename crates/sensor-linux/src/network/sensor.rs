@@ -29,7 +29,10 @@ use super::{
     record::Record,
     scope::Scope,
 };
-use crate::{accounts::Accounts, tree::Tree};
+use crate::{
+    accounts::Accounts,
+    tree::{TICK_NS, Tree},
+};
 
 /// Time between two rounds unless the ring fills faster.
 const ROUND_MS: u16 = 50;
@@ -336,9 +339,9 @@ impl<'a> Run<'a> {
 
     /// The executable; the task's name when the process is unknown or its pid was used again.
     fn name(&self, owner: &Owner) -> String {
-        let entry = self.sensor.tree.find(owner.pid).filter(|entry| {
-            let known = entry.key.start_boottime_ns;
-            known == 0 || owner.start_boottime_ns == 0 || known == owner.start_boottime_ns
+        let entry = self.sensor.tree.find(owner.pid);
+        let entry = entry.filter(|entry| {
+            started_together(entry.key.start_boottime_ns, owner.start_boottime_ns)
         });
         match entry {
             Some(entry) if !entry.name.is_empty() => entry.name.clone(),
@@ -349,6 +352,13 @@ impl<'a> Run<'a> {
             }
         }
     }
+}
+
+/// Whether two start times are of one process: `known` may come from `/proc`, which tells it in
+/// hundredths of a second, and 0 is unknown.
+const fn started_together(known: u64, told: u64) -> bool {
+    let rounded = known.is_multiple_of(TICK_NS) && known / TICK_NS == told / TICK_NS;
+    known == 0 || told == 0 || known == told || rounded
 }
 
 /// A refused request had no process here; everything else belongs to one.
