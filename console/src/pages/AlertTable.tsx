@@ -58,6 +58,7 @@ export function AlertTable({ alerts, withStatus }: AlertTableProps) {
             <th scope="col">{t("level.label")}</th>
             <th scope="col">{t("alerts.time")}</th>
             <th scope="col">{t("alerts.source")}</th>
+            <th scope="col">{t("type.label")}</th>
             <th scope="col">{t("alerts.host")}</th>
             <th scope="col">{t("alerts.info")}</th>
             <th scope="col" className="y-right">
@@ -156,8 +157,8 @@ function Row({ alert, withStatus, current, selected, onFocus, onToggle }: RowPro
         <Link to={`/alerts/${alert.id}`} state={{ from: location.search }}>
           {source}
         </Link>
-        <span className="y-dim">{typeName(alert.type)}</span>
       </td>
+      <td className="y-cell-type y-dim">{typeName(alert.type)}</td>
       <td className="y-cell-host">
         <Link to={`/hosts/${alert.agent_id}`} title={alert.ip}>
           {alert.hostname}
