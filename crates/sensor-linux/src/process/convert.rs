@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fs, time::Instant};
 
-use yinglong_model::{EventData, Observation, event::Process};
+use yinglong_model::{EventData, Observation, ProcessKey, event::Process};
 
 use super::{
     clock::Clock,
@@ -51,20 +51,13 @@ impl Converter {
         }
     }
 
-    /// Name of the account.
-    pub(super) fn user(&mut self, uid: u32) -> String {
-        self.names.find(uid)
-    }
-
-    /// The event; the process tree learns of it as well.
+    /// The event of a record of the kernel.
     pub(super) fn execution(&mut self, exec: &Exec<'_>) -> Observation {
         let cwd = printable(&absolute(exec.cwd));
         let mut name = printable(&absolute(exec.path));
         if (exec.flags.path_cut() || name.is_empty()) && !exec.flags.script() {
             name = within(&cwd, exec.filename);
         }
-        let script = exec.flags.script().then(|| within(&cwd, exec.filename));
-
         let mut truncated = exec.flags.cut();
         let command = if exec.flags.args_missing() {
             let block = fs::read(format!("/proc/{}/cmdline", exec.key.pid)).unwrap_or_default();
@@ -73,50 +66,61 @@ impl Converter {
         } else {
             command_line(exec.args)
         };
-
-        let from = self.tree.executed(Entry {
-            key: exec.key,
-            ppid: exec.parent.pid,
-            name: name.clone(),
-            command: command.clone(),
-            uid: exec.uid,
-            parent: exec.parent,
-        });
-        let parentname = if from.parent_name.is_empty() {
-            printable(exec.parent_comm)
-        } else {
-            from.parent_name
-        };
         let group = self.groups.find(exec.cgroup_id, exec.key.pid);
-        let event = Process {
+        let process = Process {
             name,
             command,
             pid: exec.key.pid,
             ppid: exec.parent.pid,
-            parentname,
+            parentname: printable(exec.parent_comm),
             info: environ::extract(exec.env),
             uid: Some(exec.uid),
             euid: Some(exec.euid),
-            user: Some(self.names.find(exec.uid)),
             gid: Some(exec.gid),
-            cwd: Some(cwd).filter(|path| !path.is_empty()),
-            start_time: Some(self.clock.at(exec.key.start_boottime_ns)),
             session: exec.session,
             loginuid: exec.loginuid,
             tty: terminal(exec.tty),
             container_id: group.container_id.clone(),
             cgroup: group.path.clone(),
-            parent_command: from.parent_command,
-            ancestors: from.ancestors,
-            script,
+            script: exec.flags.script().then(|| within(&cwd, exec.filename)),
             memfd: (exec.nlink == 0).then_some(true),
             setuid: exec.flags.setuid().then_some(true),
             truncated: truncated.then_some(true),
+            cwd: Some(cwd).filter(|path| !path.is_empty()),
             ..Process::default()
         };
+        self.complete(process, exec.key, exec.parent, exec.ts_boot_ns)
+    }
+
+    /// Adds what only the process tree, the account file and the clock know; the tree learns of
+    /// the execution. `parentname` stays if the parent is not in the tree.
+    pub(super) fn complete(
+        &mut self,
+        mut process: Process,
+        key: ProcessKey,
+        parent: ProcessKey,
+        ts_boot_ns: u64,
+    ) -> Observation {
+        let from = self.tree.executed(Entry {
+            key,
+            ppid: parent.pid,
+            name: process.name.clone(),
+            command: process.command.clone(),
+            uid: process.uid.unwrap_or_default(),
+            parent,
+        });
+        if !from.parent_name.is_empty() {
+            process.parentname = from.parent_name;
+        }
+        process.parent_command = from.parent_command;
+        process.ancestors = from.ancestors;
+        process.user = process.uid.map(|uid| self.names.find(uid));
+        if key.start_boottime_ns > 0 {
+            process.start_time = Some(self.clock.at(key.start_boottime_ns));
+        }
         Observation::Event {
-            occurred_at: self.clock.at(exec.ts_boot_ns),
-            data: EventData::Process(Box::new(event)),
+            occurred_at: self.clock.at(ts_boot_ns),
+            data: EventData::Process(Box::new(process)),
         }
     }
 }
@@ -160,8 +164,6 @@ fn terminal(name: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use yinglong_model::ProcessKey;
-
     use super::*;
 
     #[test]

@@ -10,12 +10,15 @@
 
 mod books;
 mod clock;
+mod connector;
 mod container;
 mod convert;
 mod ebpf;
 mod environ;
 mod gap;
+mod netlink;
 mod record;
+mod snapshot;
 
 use yinglong_sensor::{Error, Sensor};
 
@@ -93,10 +96,59 @@ pub struct Opened {
 /// # Errors
 /// [`Error::Unavailable`] when no source can be used, or the one asked for cannot.
 pub fn open(tree: Tree, accounts: Accounts, options: Options) -> Result<Opened, Error> {
-    let sensor = ebpf::Ebpf::open(tree, accounts, &options)?;
-    let ids = Some(sensor.ids().clone());
-    Ok(Opened {
-        sensor: Box::new(sensor),
-        ids,
-    })
+    if options.source != Source::ProcConnector {
+        match ebpf::Ebpf::open(tree.clone(), accounts.clone(), &options) {
+            Ok(sensor) => {
+                let ids = Some(sensor.ids().clone());
+                let sensor = Box::new(sensor);
+                return Ok(Opened { sensor, ids });
+            }
+            Err(error) if options.source == Source::Ebpf => return Err(error),
+            Err(error) => return fall_back(tree, accounts, &options, &error.to_string()),
+        }
+    }
+    let reason = format!("asked for by {}", Source::VARIABLE);
+    fall_back(tree, accounts, &options, &reason)
+}
+
+fn fall_back(
+    tree: Tree,
+    accounts: Accounts,
+    options: &Options,
+    reason: &str,
+) -> Result<Opened, Error> {
+    match connector::Connector::open(tree, accounts, options, reason) {
+        Ok(sensor) => Ok(Opened {
+            sensor: Box::new(sensor),
+            ids: None,
+        }),
+        Err(error) => Err(Error::Unavailable {
+            source_name: connector::SOURCE,
+            reason: format!("{}; {reason}", chain(&error)),
+        }),
+    }
+}
+
+/// The error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_forced_by_its_name() {
+        assert_eq!(Source::from_name("ebpf"), Source::Ebpf);
+        assert_eq!(Source::from_name("proc-connector"), Source::ProcConnector);
+        assert_eq!(Source::from_name(""), Source::Automatic);
+    }
 }

@@ -104,7 +104,7 @@ impl Tree {
         table.ancestry(parent)
     }
 
-    /// A process ended, `now_ns` after boot.
+    /// A process ended, `now_ns` after boot. With a start time of 0, the newest of that pid.
     pub(crate) fn exited(&self, key: ProcessKey, now_ns: u64) {
         self.table().exited(key, now_ns);
     }
@@ -203,7 +203,7 @@ impl Table {
 
     fn exited(&mut self, key: ProcessKey, now_ns: u64) {
         if let Some(node) = self.nodes.get_mut(&key.pid)
-            && same(node.entry.key, key)
+            && (key.start_boottime_ns == 0 || same(node.entry.key, key))
             && !node.ended
         {
             node.ended = true;
