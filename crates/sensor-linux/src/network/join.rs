@@ -126,17 +126,26 @@ impl Key {
         let Attempt {
             local, remote, isn, ..
         } = *attempt;
-        match attempt.protocol {
-            Protocol::Tcp => Self {
-                dir: Some(attempt.dir),
+        let port_only = SocketAddr::new(unspecified(local.ip()), local.port());
+        match (attempt.protocol, attempt.dir) {
+            // Address translation for a container changes where its request seems to come from;
+            // port and sequence number stay.
+            (Protocol::Tcp, Direction::Out) => Self {
+                dir: Some(Direction::Out),
+                local: port_only,
+                remote,
+                isn,
+            },
+            (Protocol::Tcp, Direction::In) => Self {
+                dir: Some(Direction::In),
                 local,
                 remote,
                 isn,
             },
             // The kernel does not know the local address of a UDP socket before it routes.
-            Protocol::Udp => Self {
+            (Protocol::Udp, _) => Self {
                 dir: None,
-                local: SocketAddr::new(unspecified(local.ip()), local.port()),
+                local: port_only,
                 remote,
                 isn: 0,
             },
@@ -217,7 +226,9 @@ impl Join {
             Sighting::Packet => {
                 if !entry.on_wire {
                     entry.on_wire = true;
-                    report.attempt = attempt;
+                    if attempt.protocol == Protocol::Udp {
+                        report.attempt = attempt;
+                    }
                 }
                 attempt.protocol == Protocol::Udp && report.owner.is_some()
             }

@@ -177,27 +177,59 @@ fn both_sides_of_a_connection_within_the_host_are_one_event_each() {
 }
 
 #[test]
+fn a_request_of_a_container_is_one_event_though_translation_changes_its_address() {
+    let mut bench = Bench::new();
+    let mut inside = tcp(Direction::Out, 7);
+    inside.local = "172.17.0.2:40000".parse().unwrap();
+    bench.see(ms(0), inside, Sighting::Asked(OWNER));
+    bench.see(ms(1), tcp(Direction::Out, 7), Sighting::Packet);
+    let reports = bench.join.take_all(ms(2));
+    assert_eq!(reports.len(), 1);
+    assert_eq!(reports[0].attempt, inside);
+}
+
+#[test]
 fn m10_a_udp_flow_is_one_event_in_both_directions_until_it_is_idle() {
     let mut bench = Bench::new();
-    bench.see(ms(0), udp(Direction::Out, "0.0.0.0:5353"), Sighting::Asked(OWNER));
+    bench.see(
+        ms(0),
+        udp(Direction::Out, "0.0.0.0:5353"),
+        Sighting::Asked(OWNER),
+    );
     bench.reports(ms(0), &[]);
-    bench.see(ms(1), udp(Direction::Out, "192.0.2.1:5353"), Sighting::Packet);
+    bench.see(
+        ms(1),
+        udp(Direction::Out, "192.0.2.1:5353"),
+        Sighting::Packet,
+    );
     let reports = bench.join.take_ready(ms(1));
     assert_eq!(reports.len(), 1);
     assert_eq!(reports[0].attempt.local, "192.0.2.1:5353".parse().unwrap());
     assert_eq!(reports[0].owner, Some(OWNER));
     for secs in [10, 50, 100, 159] {
-        bench.see(ms(secs * 1000), udp(Direction::In, "192.0.2.1:5353"), Sighting::Packet);
+        bench.see(
+            ms(secs * 1000),
+            udp(Direction::In, "192.0.2.1:5353"),
+            Sighting::Packet,
+        );
     }
     bench.reports(ms(160_000), &[]);
-    bench.see(ms(220_000), udp(Direction::In, "192.0.2.1:5353"), Sighting::Packet);
+    bench.see(
+        ms(220_000),
+        udp(Direction::In, "192.0.2.1:5353"),
+        Sighting::Packet,
+    );
     bench.reports(ms(220_300), &[(None, None)]);
 }
 
 #[test]
 fn m10_the_first_packet_of_a_flow_tells_who_began_whoever_answered_first_in_the_ring() {
     let mut bench = Bench::new();
-    bench.see(ms(0), udp(Direction::Out, "0.0.0.0:53"), Sighting::Asked(OWNER));
+    bench.see(
+        ms(0),
+        udp(Direction::Out, "0.0.0.0:53"),
+        Sighting::Asked(OWNER),
+    );
     bench.see(ms(1), udp(Direction::In, "192.0.2.1:53"), Sighting::Packet);
     bench.see(ms(2), udp(Direction::Out, "192.0.2.1:53"), Sighting::Packet);
     let reports = bench.join.take_ready(ms(2));

@@ -42,14 +42,14 @@ pub(super) struct Lookup {
 impl Lookup {
     /// The owners of the attempts, each `None` when its socket or process is gone.
     pub(super) fn owners(&mut self, now: Duration, attempts: &[Attempt]) -> Vec<Option<Owner>> {
-        let mut tables: HashMap<Protocol, Vec<Socket>> = HashMap::new();
+        let mut tables: HashMap<Protocol, Sockets> = HashMap::new();
         let inodes: Vec<Option<u64>> = attempts
             .iter()
             .map(|attempt| {
                 let sockets = tables
                     .entry(attempt.protocol)
                     .or_insert_with(|| read_sockets(attempt.protocol));
-                find(sockets, attempt)
+                sockets.find(attempt)
             })
             .collect();
         let missing: HashSet<u64> = inodes
@@ -58,7 +58,9 @@ impl Lookup {
             .copied()
             .filter(|&inode| !self.still_holds(inode))
             .collect();
-        let due = self.walked.is_none_or(|walked| now >= walked + WALK_INTERVAL);
+        let due = self
+            .walked
+            .is_none_or(|walked| now >= walked + WALK_INTERVAL);
         if !missing.is_empty() && due {
             self.walk(missing);
             self.walked = Some(now);
@@ -85,9 +87,11 @@ impl Lookup {
             self.holders.clear();
         }
         for process in entries(Path::new("/proc")) {
-            if process.file_name().and_then(|name| name.to_str()).is_none_or(|name| {
-                !name.bytes().all(|byte| byte.is_ascii_digit())
-            }) {
+            if process
+                .file_name()
+                .and_then(|name| name.to_str())
+                .is_none_or(|name| !name.bytes().all(|byte| byte.is_ascii_digit()))
+            {
                 continue;
             }
             for link in entries(&process.join("fd")) {
@@ -116,7 +120,10 @@ fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> {
 /// Inode of `/proc/<pid>/fd/<n>` when it is a socket.
 fn socket_inode(link: &Path) -> Option<u64> {
     let target = fs::read_link(link).ok()?;
-    let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+    let inode = target
+        .to_str()?
+        .strip_prefix("socket:[")?
+        .strip_suffix(']')?;
     inode.parse().ok()
 }
 
@@ -137,45 +144,64 @@ fn owner(link: &Path) -> Option<Owner> {
     })
 }
 
-fn read_sockets(protocol: Protocol) -> Vec<Socket> {
+fn read_sockets(protocol: Protocol) -> Sockets {
     let tables = match protocol {
         Protocol::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
         Protocol::Udp => ["/proc/net/udp", "/proc/net/udp6"],
     };
-    tables
-        .into_iter()
-        .filter_map(|table| fs::read_to_string(table).ok())
-        .flat_map(|text| text.lines().filter_map(socket).collect::<Vec<_>>())
+    let texts = tables.map(|table| fs::read_to_string(table).unwrap_or_default());
+    texts
+        .iter()
+        .flat_map(|text| text.lines())
+        .filter_map(socket)
         .collect()
 }
 
-/// The socket of the attempt itself, or the one that waits for such attempts.
-fn find(sockets: &[Socket], attempt: &Attempt) -> Option<u64> {
-    let held = |socket: &&Socket| socket.inode != 0;
-    let same = sockets
-        .iter()
-        .filter(held)
-        .find(|socket| socket.local == attempt.local && socket.remote == attempt.remote);
-    if let Some(socket) = same {
-        return Some(socket.inode);
+/// Sockets that some process holds.
+#[derive(Debug, Default)]
+struct Sockets {
+    /// By both ends.
+    connected: HashMap<(SocketAddr, SocketAddr), u64>,
+    /// Waiting for peers, by port.
+    waiting: HashMap<u16, Vec<(IpAddr, u64)>>,
+}
+
+impl FromIterator<Socket> for Sockets {
+    fn from_iter<I: IntoIterator<Item = Socket>>(sockets: I) -> Self {
+        let mut index = Self::default();
+        for socket in sockets {
+            let Socket { local, remote, .. } = socket;
+            if socket.inode == 0 {
+                continue;
+            }
+            if socket.state == LISTEN || remote.port() == 0 {
+                let same_port = index.waiting.entry(local.port()).or_default();
+                same_port.push((local.ip(), socket.inode));
+            } else {
+                index.connected.insert((local, remote), socket.inode);
+            }
+        }
+        index
     }
-    if attempt.protocol == Protocol::Tcp && attempt.dir == Direction::Out {
-        return None;
+}
+
+impl Sockets {
+    /// The socket of the attempt itself, or the one that waits for such attempts.
+    fn find(&self, attempt: &Attempt) -> Option<u64> {
+        let Attempt { local, remote, .. } = *attempt;
+        if let Some(&inode) = self.connected.get(&(local, remote)) {
+            return Some(inode);
+        }
+        if attempt.protocol == Protocol::Tcp && attempt.dir == Direction::Out {
+            return None;
+        }
+        let waiting = self.waiting.get(&local.port())?.iter();
+        waiting
+            .filter(|(bound, _)| serves(*bound, local.ip()))
+            // Bound to the very address before bound to all of them.
+            .min_by_key(|(bound, _)| bound.is_unspecified())
+            .map(|&(_, inode)| inode)
     }
-    sockets
-        .iter()
-        .filter(held)
-        .filter(|socket| {
-            socket.local.port() == attempt.local.port()
-                && match attempt.protocol {
-                    Protocol::Tcp => socket.state == LISTEN,
-                    Protocol::Udp => socket.remote.port() == 0,
-                }
-                && serves(socket.local.ip(), attempt.local.ip())
-        })
-        // Bound to the very address before bound to all of them.
-        .min_by_key(|socket| socket.local.ip().is_unspecified())
-        .map(|socket| socket.inode)
 }
 
 /// Whether a socket bound to `bound` gets packets for `address`; `::` serves both families.
@@ -273,12 +299,14 @@ mod tests {
             state: 1,
             inode: 5,
         };
-        let sockets = [
+        let sockets: Sockets = [
             listen("0.0.0.0:80", 1),
             listen("192.0.2.1:80", 2),
             listen("[::]:81", 3),
             accepted,
-        ];
+        ]
+        .into_iter()
+        .collect();
         for (dir, local, remote, expected) in [
             (Direction::In, "192.0.2.1:80", "198.51.100.7:999", Some(5)),
             (Direction::In, "192.0.2.1:80", "198.51.100.7:1", Some(2)),
@@ -288,7 +316,7 @@ mod tests {
             (Direction::Out, "192.0.2.1:80", "198.51.100.7:1", None),
         ] {
             let wanted = attempt(Protocol::Tcp, dir, local, remote);
-            assert_eq!(find(&sockets, &wanted), expected, "{wanted:?}");
+            assert_eq!(sockets.find(&wanted), expected, "{wanted:?}");
         }
     }
 
@@ -307,7 +335,10 @@ mod tests {
             attempt(Protocol::Tcp, Direction::Out, "127.0.0.1:1", "127.0.0.1:2"),
         ];
         let owners = Lookup::default().owners(Duration::ZERO, &wanted);
-        let pids: Vec<_> = owners.iter().map(|owner| owner.map(|owner| owner.pid)).collect();
+        let pids: Vec<_> = owners
+            .iter()
+            .map(|owner| owner.map(|owner| owner.pid))
+            .collect();
         let me = Some(std::process::id());
         assert_eq!(pids, [me, me, me, None]);
     }

@@ -4,14 +4,14 @@
 //!   IPv6, every interface; one per UDP flow while `client.udp` is on. Kernel hooks attribute an
 //!   attempt to its process exactly, in every network namespace; packets add what no socket of
 //!   this host knows of, such as scans of closed ports.
-//! - **Invariants**: an event leaves within about 400 ms, within 150 ms when the kernel told of
-//!   it. A connection within the host is two events (`out`, and `in` once it is accepted); a
+//! - **Invariants**: an event leaves within 100 ms when the kernel told of it and of its outcome,
+//!   within 200 ms without outcome, within 400 ms when only packets told of it. A connection within the host is two events (`out`, and `in` once it is accepted); a
 //!   refused one is only `out`, because nobody received it.
 //! - **Not here**: `filter.ip`, applied where all events pass; packets of other hosts that pass
 //!   through this one (forwarded, or from addresses that are not its own).
 //!
 //! Best source first: `pcap+ebpf`, `ebpf` when packets cannot be captured (no scans of closed
-//! ports), `pcap` when the kernel lacks eBPF or BTF (processes are looked up in `/proc`, those
+//! ports, a UDP server's answers are `out`), `pcap` when the kernel lacks eBPF or BTF (processes are looked up in `/proc`, those
 //! that end within 100 ms are missed).
 
 mod capture;

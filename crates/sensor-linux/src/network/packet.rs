@@ -106,7 +106,10 @@ pub(super) fn parse(link: Link, frame: &[u8]) -> Result<Option<Packet>, Malforme
         }
         ip_number::UDP => {
             let udp = UdpHeaderSlice::from_slice(payload.payload).map_err(|_| Malformed)?;
-            ((udp.source_port(), udp.destination_port()), Segment::Datagram)
+            (
+                (udp.source_port(), udp.destination_port()),
+                Segment::Datagram,
+            )
         }
         _ => return Ok(None),
     };
@@ -208,8 +211,18 @@ mod tests {
         let mut bytes = vec![0x60, 0, 0, 0];
         bytes.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
         bytes.extend([next, 64]);
-        bytes.extend("2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap().octets());
-        bytes.extend("2001:db8::2".parse::<std::net::Ipv6Addr>().unwrap().octets());
+        bytes.extend(
+            "2001:db8::1"
+                .parse::<std::net::Ipv6Addr>()
+                .unwrap()
+                .octets(),
+        );
+        bytes.extend(
+            "2001:db8::2"
+                .parse::<std::net::Ipv6Addr>()
+                .unwrap()
+                .octets(),
+        );
         bytes.extend(payload);
         bytes
     }
@@ -277,7 +290,11 @@ mod tests {
         ] {
             let rest = ipv4(&[], 0, 6, &tcp(SYN, 1, 0));
             let packet = parse(Link::Cooked2, &cooked2(packet_type, hardware, 0x800, &rest));
-            assert_eq!(packet.unwrap().unwrap().way, way, "{packet_type} {hardware}");
+            assert_eq!(
+                packet.unwrap().unwrap().way,
+                way,
+                "{packet_type} {hardware}"
+            );
         }
     }
 
@@ -304,7 +321,11 @@ mod tests {
     fn cut_off_packets_are_malformed_and_foreign_protocols_say_nothing() {
         let whole = cooked2(0, 1, 0x800, &ipv4(&[], 0, 6, &tcp(SYN, 1, 0)));
         for length in 0..whole.len() {
-            assert_eq!(parse(Link::Cooked2, &whole[..length]), Err(Malformed), "{length}");
+            assert_eq!(
+                parse(Link::Cooked2, &whole[..length]),
+                Err(Malformed),
+                "{length}"
+            );
         }
         let icmp = cooked2(0, 1, 0x800, &ipv4(&[], 0, 1, &[8, 0, 0, 0, 0, 0, 0, 0]));
         check_segment(&icmp, None);
@@ -322,7 +343,10 @@ mod tests {
         };
         let mut bytes = ip.to_bytes().to_vec();
         bytes.extend(tcp.to_bytes());
-        check_segment(&cooked2(4, 1, 0x86dd, &bytes), Some(Segment::Syn { isn: 3 }));
+        check_segment(
+            &cooked2(4, 1, 0x86dd, &bytes),
+            Some(Segment::Syn { isn: 3 }),
+        );
     }
 
     proptest! {

@@ -27,13 +27,20 @@ impl Scope {
     /// resolved here.
     pub(super) fn new(config: &AgentConfig) -> Self {
         let client = &config.client;
-        let web = config.tags.iter().any(|tag| tag.eq_ignore_ascii_case("web"));
+        let web = config
+            .tags
+            .iter()
+            .any(|tag| tag.eq_ignore_ascii_case("web"));
         Self {
             udp: client.udp,
             lan: client.lan,
             inbound: !web || client.web_inbound,
             ignored_ports: client.ignored_ports.clone(),
-            servers: config.servers.iter().filter_map(|text| server(text)).collect(),
+            servers: config
+                .servers
+                .iter()
+                .filter_map(|text| server(text))
+                .collect(),
         }
     }
 
@@ -175,7 +182,12 @@ mod tests {
             check(&AgentConfig::default(), out, Err("ignored_ports"));
             check(&config(|c| c.client.ignored_ports.clear()), out, Ok(()));
         }
-        let into = attempt(Direction::In, Protocol::Tcp, "192.0.2.1:445", "198.51.100.7:50000");
+        let into = attempt(
+            Direction::In,
+            Protocol::Tcp,
+            "192.0.2.1:445",
+            "198.51.100.7:50000",
+        );
         check(&AgentConfig::default(), into, Err("ignored_ports"));
         let from = attempt(Direction::Out, Protocol::Tcp, "192.0.2.1:445", THERE);
         check(&AgentConfig::default(), from, Ok(()));
@@ -211,7 +223,12 @@ mod tests {
                 c.client.web_inbound = inbound;
             })
         };
-        let into = attempt(Direction::In, Protocol::Tcp, "192.0.2.1:80", "198.51.100.7:50000");
+        let into = attempt(
+            Direction::In,
+            Protocol::Tcp,
+            "192.0.2.1:80",
+            "198.51.100.7:50000",
+        );
         let out = attempt(Direction::Out, Protocol::Tcp, HERE, THERE);
         check(&web(false), into, Err("web_inbound"));
         check(&web(true), into, Ok(()));

@@ -161,7 +161,11 @@ impl<'a> Run<'a> {
 
     /// Puts a changed configuration in force.
     fn follow(&mut self, config: &Arc<AgentConfig>) -> Result<(), Error> {
-        if self.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, config)) {
+        if self
+            .config
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, config))
+        {
             return Ok(());
         }
         self.config = Some(Arc::clone(config));
@@ -229,7 +233,10 @@ impl<'a> Run<'a> {
             }
             if lost.details > self.lost.details {
                 let records = lost.details - self.lost.details;
-                tracing::warn!(records, "ring was full: outcomes of connections are missing");
+                tracing::warn!(
+                    records,
+                    "ring was full: outcomes of connections are missing"
+                );
             }
             self.lost = lost;
         }
@@ -242,12 +249,18 @@ impl<'a> Run<'a> {
         if self.join.hurried() > self.hurried {
             let attempts = self.join.hurried() - self.hurried;
             self.hurried = self.join.hurried();
-            tracing::warn!(attempts, "many connections: some are reported before their outcome");
+            tracing::warn!(
+                attempts,
+                "many connections: some are reported before their outcome"
+            );
         }
         if self.join.forgotten() > self.forgotten {
             let attempts = self.join.forgotten() - self.forgotten;
             self.forgotten = self.join.forgotten();
-            tracing::warn!(attempts, "many connections: retransmissions may be reported again");
+            tracing::warn!(
+                attempts,
+                "many connections: retransmissions may be reported again"
+            );
         }
     }
 
@@ -329,9 +342,14 @@ impl<'a> Run<'a> {
             local: local.to_string(),
             remote: remote.to_string(),
             remote_ip: remote.ip().to_string(),
-            name: found.owner.map(|owner| self.name(&owner)).unwrap_or_default(),
+            name: found
+                .owner
+                .map(|owner| self.name(&owner))
+                .unwrap_or_default(),
             pid: found.owner.map_or(0, |owner| owner.pid),
-            user: found.owner.map(|owner| self.sensor.accounts.name(owner.uid)),
+            user: found
+                .owner
+                .map(|owner| self.sensor.accounts.name(owner.uid)),
             state: found.report.state.map(|state| state.as_str().to_owned()),
             attribution: Some(found.attribution.to_owned()),
         }
@@ -340,9 +358,8 @@ impl<'a> Run<'a> {
     /// The executable; the task's name when the process is unknown or its pid was used again.
     fn name(&self, owner: &Owner) -> String {
         let entry = self.sensor.tree.find(owner.pid);
-        let entry = entry.filter(|entry| {
-            started_together(entry.key.start_boottime_ns, owner.start_boottime_ns)
-        });
+        let entry = entry
+            .filter(|entry| started_together(entry.key.start_boottime_ns, owner.start_boottime_ns));
         match entry {
             Some(entry) if !entry.name.is_empty() => entry.name.clone(),
             _ => {
