@@ -15,6 +15,10 @@ pub trait StateStore: Send + Sync {
     /// Records at or before [`StateStore::position`] are already counted: do not count them again.
     fn count(&self, reports: &[Report]) -> Result<Vec<Counted>>;
 
+    /// Forgets what was counted since the last [`StateStore::apply`]: the step failed and will be
+    /// taken again as a whole.
+    fn discard(&self);
+
     /// Makes counters and changes durable in one atomic step, together with the log position.
     ///
     /// Changes whose position is not beyond [`StateStore::position`] are either from outside the
