@@ -116,7 +116,7 @@ impl Fleet {
     ) -> Result<std::result::Result<(), TokenError>> {
         let _one = self.lock();
         let mut tokens = self.tokens()?;
-        let changed = match yinglong_pki::redeem(&mut tokens, secret, now) {
+        let changed = match yinglong_pki::token::redeem(&mut tokens, secret, now) {
             Ok(record) => record.clone(),
             Err(refused) => return Ok(Err(refused)),
         };

@@ -328,3 +328,6 @@ pub fn alert_id(identity: &Identity, raised_at: Timestamp) -> String {
     hash.update(raised_at.nanos().to_le_bytes());
     hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

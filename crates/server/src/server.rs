@@ -101,7 +101,7 @@ impl Server {
     /// # Errors
     /// See [`Error`]; nothing runs then.
     pub async fn start(options: Options) -> Result<Arc<Self>, Error> {
-        let (events, state) = yinglong_store_embedded::open(&options.data)?;
+        let (events, state) = yinglong_store_embedded::Embedded::open(&options.data)?;
         let (events, state): (Arc<dyn EventStore>, Arc<dyn StateStore>) =
             (Arc::new(events), Arc::new(state));
         let keys = options.data.join("keys");
