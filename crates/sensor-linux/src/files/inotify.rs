@@ -99,7 +99,8 @@ impl Inotify {
         }
     }
 
-    /// Finds roots that exist by now, and gives up directories that moved out of sight.
+    /// Finds roots that exist by now, gives up directories that moved out of sight, and counts
+    /// those that could not be watched.
     pub(super) fn tick(&mut self, batch: &mut Batch) {
         if let Some((_, path)) = self.leaving.take() {
             self.forget_tree(&path);
@@ -160,10 +161,7 @@ impl Inotify {
         for _ in 0..MOST_READS {
             let events = match self.instance.read_events() {
                 Ok(events) => events,
-                Err(Errno::EAGAIN) => {
-                    batch.overflowed += std::mem::take(&mut self.untold);
-                    return Ok(false);
-                }
+                Err(Errno::EAGAIN) => return Ok(false),
                 Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             };
@@ -190,6 +188,13 @@ impl Inotify {
         let Some(directory) = self.paths.get(&event.wd) else {
             return;
         };
+        // This follows both halves of a rename, so a second half that did not come never will.
+        if is(AddWatchFlags::IN_MOVE_SELF)
+            && let Some((_, path)) = self.leaving.take_if(|(_, path)| path == directory)
+        {
+            self.forget_tree(&path);
+            return;
+        }
         let (path, step) = match &event.name {
             Some(name) => (directory.join(name), step(event.mask)),
             None => {

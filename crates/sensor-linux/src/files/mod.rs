@@ -105,6 +105,6 @@ pub fn open(
         accounts,
         web_roots: roots,
         options,
-        running: false,
+        running: true,
     }))
 }

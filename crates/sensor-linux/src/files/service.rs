@@ -55,6 +55,7 @@ pub(super) struct Service {
     pub(super) accounts: Accounts,
     pub(super) web_roots: WebRoots,
     pub(super) options: Options,
+    /// From the opening of its sources to the end of the loop.
     pub(super) running: bool,
 }
 
@@ -95,7 +96,6 @@ impl Sensor for Service {
 
     fn run(&mut self, context: &Context, outlet: &mut dyn Outlet) -> Result<(), Error> {
         let worker = Worker::start().map_err(os("start the thread that hashes files"))?;
-        self.running = true;
         let answer = Run::new(worker).and_then(|run| run.until_stopped(self, context, outlet));
         self.running = false;
         answer
@@ -116,6 +116,13 @@ impl Service {
             .iter()
             .map(|(point, error)| format!("{} ({error})", point.display()))
             .collect();
+        if !self.refused.is_empty() {
+            let places = self.refused.join(", ");
+            tracing::warn!(
+                places,
+                "fanotify is refused here, using inotify without actors"
+            );
+        }
         let points: Vec<_> = refused.into_iter().map(|(point, _)| point).collect();
         if points.is_empty() {
             self.inotify = None;
@@ -254,7 +261,12 @@ impl Run {
             service.watch(&self.scope, &self.mounts)?;
         }
         if let Some(inotify) = &mut service.inotify {
+            let before = batch.overflowed;
             inotify.tick(batch);
+            if batch.overflowed > before {
+                let reason = service.status().reason;
+                tracing::warn!(reason, "some directories are not watched");
+            }
         }
         Ok(())
     }

@@ -7,15 +7,18 @@
 use std::{
     collections::{HashMap, HashSet},
     fs,
-    os::unix::fs::MetadataExt,
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::MetadataExt,
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
-use std::os::fd::AsFd;
-use std::os::fd::AsRawFd;
+use nix::{
+    fcntl::{OFlag, open},
+    sys::stat::Mode,
+};
 
 use super::{
     parse::{key_of, key_parts},
@@ -188,11 +191,9 @@ impl Directories {
             if !metadata.is_dir() || !visited.insert((metadata.dev(), metadata.ino())) {
                 continue;
             }
-            if !fsids.contains_key(&metadata.dev()) {
-                let fsid = sys::filesystem_id(&path).unwrap_or(0);
-                fsids.insert(metadata.dev(), fsid);
-            }
-            let fsid = fsids.get(&metadata.dev()).copied().unwrap_or(0);
+            let fsid = *fsids
+                .entry(metadata.dev())
+                .or_insert_with(|| sys::filesystem_id(&path).unwrap_or(0));
             if !self.mounts.contains_key(&fsid) {
                 continue;
             }
