@@ -1,0 +1,159 @@
+//! Against a real sshd of our own, on loopback, with its own keys, configuration and log.
+
+use std::{
+    net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
+    process::{Child, Command, Stdio},
+};
+
+use super::*;
+
+const SSHD: &str = "/usr/sbin/sshd";
+
+/// Ended with the test, whichever way that ends.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn run(command: &mut Command) -> bool {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+    output.status.success()
+}
+
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < deadline, "no {what} in time");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_real_sshd_three_wrong_passwords_three_wrong_keys_and_one_success_a09_a10() {
+    let test = "a_real_sshd_three_wrong_passwords_three_wrong_keys_and_one_success_a09_a10";
+    let root = nix::unistd::geteuid().is_root();
+    if !root || !Path::new(SSHD).exists() || !Path::new("/usr/bin/ssh").exists() {
+        eprintln!("SKIPPED {test}: needs root, {SSHD} and /usr/bin/ssh");
+        return;
+    }
+    let files = Files::new();
+    let path = |name: &str| files.path(name).to_string_lossy().into_owned();
+    for key in ["host", "right", "wrong"] {
+        let mut keygen = Command::new("ssh-keygen");
+        assert!(run(keygen.args([
+            "-q",
+            "-t",
+            "ed25519",
+            "-N",
+            "",
+            "-f",
+            &path(key)
+        ])));
+    }
+    fs::copy(files.path("right.pub"), files.path("authorized")).unwrap();
+    files.append("askpass", b"#!/bin/sh\necho wrong\n");
+    fs::set_permissions(files.path("askpass"), fs::Permissions::from_mode(0o700)).unwrap();
+    // sshd insists on it; Debian makes it when the service starts.
+    fs::create_dir_all("/run/sshd").unwrap();
+    let port = {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port()
+    };
+    let config = format!(
+        "ListenAddress 127.0.0.1\nPort {port}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
+         UsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication yes\nMaxAuthTries 6\n",
+        path("host"),
+        path("authorized")
+    );
+    files.append("config", config.as_bytes());
+
+    // Newer versions make an address that failed wait; older ones do not know the option.
+    let penalties = "PerSourcePenalties=no";
+    let mut check = Command::new(SSHD);
+    if run(check.args(["-t", "-f", &path("config"), "-o", penalties])) {
+        files.append("config", b"PerSourcePenalties no\n");
+    }
+
+    let log = files.path("sshd.log");
+    let paths = Paths {
+        wtmp: PathBuf::from("/var/log/wtmp"),
+        btmp: PathBuf::from("/var/log/btmp"),
+        auth: vec![log.clone()],
+    };
+    let context = Context::default();
+    let kept = Kept::default();
+    let mut sensor = open(Options { paths }).unwrap();
+    let worker = std::thread::spawn({
+        let (context, mut kept) = (context.clone(), kept.clone());
+        move || sensor.run(&context, &mut kept)
+    });
+    let mark = format!("logins.auth:{}", log.display());
+    wait_for("mark", || kept.marked(&mark).is_some());
+
+    let daemon = Daemon(
+        Command::new(SSHD)
+            .args(["-D", "-f", &path("config"), "-E", &path("sshd.log")])
+            .spawn()
+            .unwrap(),
+    );
+    wait_for("sshd", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+
+    let ssh = |options: &[&str]| {
+        let mut ssh = Command::new("/usr/bin/ssh");
+        ssh.args(["-F", "/dev/null", "-p", &port.to_string()]);
+        for option in [
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "IdentitiesOnly=yes",
+            "IdentityAgent=none",
+        ]
+        .iter()
+        .chain(options)
+        {
+            ssh.args(["-o", option]);
+        }
+        ssh.env("SSH_ASKPASS", path("askpass"))
+            .env("SSH_ASKPASS_REQUIRE", "force")
+            .args(["-tt", "root@127.0.0.1", "true"]);
+        run(&mut ssh)
+    };
+    assert!(!ssh(&[
+        "PubkeyAuthentication=no",
+        "NumberOfPasswordPrompts=3"
+    ]));
+    let wrong = format!("IdentityFile={}", path("wrong"));
+    for _ in 0..3 {
+        assert!(!ssh(&[&wrong, "PreferredAuthentications=publickey"]));
+    }
+    let right = format!("IdentityFile={}", path("right"));
+    assert!(ssh(&[&right, "PreferredAuthentications=publickey"]));
+
+    let mut events = Vec::new();
+    wait_for("success", || {
+        events.extend(kept.take());
+        events.iter().any(|(_, login)| login.status)
+    });
+    // The other sources have had their turn with the next passes.
+    let settled = Instant::now() + 3 * POLL;
+    wait_for("other sources", || Instant::now() > settled);
+    events.extend(kept.take());
+    context.stop();
+    worker.join().unwrap().unwrap();
+    drop(daemon);
+
+    eprintln!("{}", fs::read_to_string(&log).unwrap());
+    let outcomes: Vec<_> = events
+        .iter()
+        .map(|(_, login)| (login.username.as_str(), login.remote.as_str(), login.status))
+        .collect();
+    let failure = ("root", "127.0.0.1", false);
+    let mut expected = vec![failure; 6];
+    expected.push(("root", "127.0.0.1", true));
+    assert_eq!(outcomes, expected, "{events:?}");
+}
