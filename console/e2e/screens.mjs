@@ -71,6 +71,7 @@ for (const { name, ...options } of VIEWS) {
   });
   await shoot("alerts-undo", async () => {
     await page.goto(`${url}/alerts`);
+    await page.getByRole("row").nth(2).waitFor();
     await page.keyboard.press("j");
     await page.keyboard.press("j");
     await page.keyboard.press("h");
@@ -98,7 +99,7 @@ for (const { name, ...options } of VIEWS) {
   await shoot("search-suggest", async () => {
     await page.goto(`${url}/search`);
     await page.locator(".y-query-input input").fill("type:process | name:");
-    await page.getByRole("option").first().waitFor();
+    await page.getByRole("listbox").getByRole("option").first().waitFor();
   });
   await shoot("search-error", go("/search?q=name:x%20|%20type:"));
   await shoot("ledger", go("/ledger"));

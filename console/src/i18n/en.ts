@@ -102,7 +102,7 @@ export const en = {
     balancedHint: "Everything the sensors observed is accounted for: stored, filtered by configuration, lost with a known reason, or on its way.",
     unbalanced: "Books do not balance",
     unbalancedHint: "Something observed is neither stored nor explained. See which host and stream in the ledger.",
-    unknownBalance: "Books not read yet",
+    unknownBalance: "No books yet",
     alertsPerHour: "Alerts per hour, last 24 hours",
     eventsPerHour: "Events per hour, last 24 hours",
     noHosts: "No host reports yet",

@@ -104,7 +104,7 @@ export const zh: Texts = {
     balancedHint: "传感器观测到的一切都有着落：已存储、按配置过滤、因已知原因丢失，或仍在传输中。",
     unbalanced: "账目不平衡",
     unbalancedHint: "有观测到的内容既未存储也没有解释。请在账本中查看是哪台主机、哪个数据流。",
-    unknownBalance: "账目尚未读取",
+    unknownBalance: "还没有账目",
     alertsPerHour: "最近 24 小时每小时告警数",
     eventsPerHour: "最近 24 小时每小时事件数",
     noHosts: "还没有主机上报",

@@ -63,17 +63,22 @@ export function clock(time: string): string {
   return Number.isNaN(at.getTime()) ? time : `${pad(at.getHours())}:${pad(at.getMinutes())}`;
 }
 
+const SHORT: Record<Lang, Record<string, string>> = {
+  en: { day: "d", hour: "h", minute: "m", second: "s" },
+  zh: { day: "天", hour: "小时", minute: "分", second: "秒" },
+};
+
 /** A duration in its two largest units, for example `3d 4h`. */
-export function duration(secs: number): string {
+export function duration(secs: number, lang: Lang): string {
   const parts: string[] = [];
   let rest = Math.max(0, Math.floor(secs));
   for (const [unit, size] of STEPS) {
     const amount = Math.floor(rest / size);
     rest %= size;
-    if (amount > 0) parts.push(`${amount}${unit.charAt(0)}`);
+    if (amount > 0) parts.push(`${amount}${SHORT[lang][unit]}`);
     if (parts.length === 2) break;
   }
-  return parts.length === 0 ? "0s" : parts.join(" ");
+  return parts.length === 0 ? `0${SHORT[lang].second}` : parts.join(" ");
 }
 
 /** Any JSON value of a field in one line. */

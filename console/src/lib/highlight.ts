@@ -13,7 +13,7 @@ const LIMIT = 8_192;
  * server's regex dialect that this browser cannot read mark nothing. Equality marks everything.
  */
 export function pieces(value: string, condition: string): Piece[] {
-  const match = /^\s*(string|regex|regexp|non-regex|count)\s*[:：]?\s+?(.*)$/s.exec(condition);
+  const match = /^\s*(string|regexp?|non-regex|count)(?:\s*:\s*|\s+)(.*)$/s.exec(condition);
   const kind = match?.[1] ?? "";
   const data = match?.[2] ?? "";
   if (kind === "string") return [{ text: value, hit: true }];

@@ -6,11 +6,16 @@ import { EVENT_TYPES } from "../api/types";
 /** More steps than this are not drawn one by one; gaps then stay closed. */
 const MAX_STEPS = 400;
 
-export function bucketize(buckets: Bucket[], secs: number) {
+/**
+ * `from` and `to` (milliseconds) are the range that was asked for: the chart covers it whole, on
+ * the grid of the buckets.
+ */
+export function bucketize(buckets: Bucket[], secs: number, from: number, to: number) {
   const times = buckets.map(({ start }) => Date.parse(start)).filter((time) => !Number.isNaN(time));
-  const first = Math.min(...times);
-  const last = Math.max(...times);
   const step = secs * 1000;
+  const low = Math.min(...times);
+  const first = low - (from < low ? Math.floor((low - from) / step) : 0) * step;
+  const last = Math.max(to - 1, ...times);
   const steps: number[] = [];
   if (times.length > 0 && (last - first) / step < MAX_STEPS) {
     for (let time = first; time <= last; time += step) steps.push(time);

@@ -265,13 +265,16 @@ function Tree({ alert }: { alert: AlertDetail }) {
 function Nearby({ alert }: { alert: AlertDetail }) {
   const { t } = useTexts();
   const typeName = useTypeName();
-  const events = alert.context.nearby_events;
+  const events = [...alert.context.nearby_events].sort(
+    (a, b) => Date.parse(a.time) - Date.parse(b.time),
+  );
+  const own = (alert.raw as { id?: unknown } | null)?.id;
   if (events.length === 0) return <p className="y-dim y-padded">{t("alert.noNearby")}</p>;
   return (
     <table className="y-table y-table-wrap">
       <tbody>
         {events.map((event) => (
-          <tr key={event.id}>
+          <tr key={event.id} data-subject={event.id === own || undefined}>
             <td className="y-dim">
               <At time={event.time} />
             </td>

@@ -105,7 +105,7 @@ function Facts({ host }: { host: HostDetail }) {
     [t("hosts.lastSeen"), <At key="seen" time={host.uptime} />],
     [t("host.enrolled"), <At key="enrolled" time={host.enrolled_at} />],
     [t("hosts.agent"), host.agent_version],
-    [t("host.cpu"), duration(host.usage.cpu_ms / 1000)],
+    [t("host.cpu"), duration(host.usage.cpu_ms / 1000, lang)],
     [t("host.memory"), bytes(host.usage.pss_bytes)],
     [
       t("host.spool"),

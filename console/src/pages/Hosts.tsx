@@ -143,7 +143,7 @@ function HostTable({ hosts }: { hosts: Host[] }) {
               ))}
             </td>
             <td className="y-num y-nowrap">{host.ip}</td>
-            <td className="y-dim">{host.system}</td>
+            <td className="y-dim y-cell-system">{host.system}</td>
             <td>
               <div className="y-sensors">
                 {host.sensors.map((sensor) => (
@@ -154,7 +154,10 @@ function HostTable({ hosts }: { hosts: Host[] }) {
             <td className="y-dim">
               <Ago time={host.uptime} />
             </td>
-            <td className="y-right y-num">
+            <td
+              className="y-right y-num"
+              data-label={host.open_alerts > 0 ? t("hosts.openAlerts") : undefined}
+            >
               {host.open_alerts > 0 && (
                 <Link
                   to={`/alerts?agent_id=${host.agent_id}`}

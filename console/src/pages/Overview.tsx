@@ -31,7 +31,7 @@ export function OverviewPage() {
 }
 
 function Content({ data }: { data: Overview }) {
-  const { t } = useTexts();
+  const { t, lang } = useTexts();
   const [adding, setAdding] = useState(false);
   const uptime = (Date.now() - Date.parse(data.server.started_at)) / 1000;
   return (
@@ -111,7 +111,7 @@ function Content({ data }: { data: Overview }) {
       <p className="y-dim y-foot">
         {t("overview.server", {
           version: data.server.version,
-          uptime: duration(uptime),
+          uptime: duration(uptime, lang),
           memory: bytes(data.server.rss_bytes),
         })}
       </p>
@@ -182,7 +182,7 @@ function Part({ to, label, value, tone }: PartProps) {
 function LedgerTile({ data }: { data: Overview }) {
   const { t, lang } = useTexts();
   const books = useBooks();
-  const total = books.data ? fleetTotal(books.data) : undefined;
+  const total = books.data && books.data.length > 0 ? fleetTotal(books.data) : undefined;
   const verdict = !total ? "unknown" : total.balanced ? "good" : "bad";
   const text = {
     unknown: t("overview.unknownBalance"),

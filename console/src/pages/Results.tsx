@@ -52,7 +52,13 @@ export function Results({ q, range, now, zoom }: ResultsProps) {
           title={t("search.histogram")}
           aside={<span className="y-dim">{t("search.histogramHint")}</span>}
         >
-          <Histogram buckets={histogram.data} secs={secs} zoom={zoom} />
+          <Histogram
+            buckets={histogram.data}
+            secs={secs}
+            from={range.since === "" ? Infinity : Date.parse(range.since)}
+            to={range.since === "" ? 0 : Date.parse(range.until) || now}
+            zoom={zoom}
+          />
         </Panel>
       )}
       <Panel
@@ -94,13 +100,15 @@ export function Results({ q, range, now, zoom }: ResultsProps) {
 interface HistogramProps {
   buckets: Bucket[];
   secs: number;
+  from: number;
+  to: number;
   zoom: (since: string, until: string) => void;
 }
 
-function Histogram({ buckets, secs, zoom }: HistogramProps) {
+function Histogram({ buckets, secs, from, to, zoom }: HistogramProps) {
   const { t, lang } = useTexts();
   const typeName = useTypeName();
-  const { starts, counts } = useMemo(() => bucketize(buckets, secs), [buckets, secs]);
+  const { starts, counts } = useMemo(() => bucketize(buckets, secs, from, to), [buckets, secs, from, to]);
   const series = useMemo(
     () =>
       EVENT_TYPES.filter((type) => counts[type].some((value) => value > 0)).map((type) => ({

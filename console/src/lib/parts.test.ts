@@ -1,0 +1,260 @@
+import { describe, expect, it } from "vitest";
+
+import { ApiError, parseError, queryString } from "../api/client";
+import { techniqueUrl } from "./attack";
+import { accepts, fromSearch, toParams, toSearch } from "./filters";
+import { absolute, bytes, compact, duration, relative, text } from "./format";
+import { pieces } from "./highlight";
+import { bucketize } from "./histogram";
+import { selectHosts, sensorState } from "./hosts";
+import { fleetTotal, streamTotal } from "./ledger";
+import { strength } from "./password";
+import * as range from "./range";
+import { arrange } from "./tree";
+
+describe("numbers and times", () => {
+  it("are short, but exact while they are small", () => {
+    expect(compact(9_999, "en")).toBe("9,999");
+    expect(compact(613_781, "zh")).toBe("61.4万");
+    expect(bytes(0)).toBe("0 B");
+    expect(bytes(1_536)).toBe("1.5 KiB");
+    expect(bytes(2 ** 50)).toBe("1024 TiB");
+  });
+
+  it("are relative in the reader's language", () => {
+    const now = Date.parse("2026-01-31T09:30:00Z");
+    expect(relative("2026-01-31T09:25:00Z", now, "zh")).toBe("5分钟前");
+    expect(relative("2026-01-31T09:30:00.4Z", now, "en")).toBe("now");
+    expect(relative("2026-01-31T11:29:59Z", now, "en")).toBe("in 1 hr");
+    expect(relative("yesterday", now, "en")).toBe("");
+  });
+
+  it("never hide a text that is not a time", () => {
+    expect(absolute("yesterday")).toBe("yesterday");
+    expect(absolute("2026-01-31T09:30:00.123456789Z")).toMatch(/^2026-0\d-\d\d \d\d:30:00$/);
+  });
+
+  it("show durations in two units", () => {
+    expect(duration(0, "en")).toBe("0s");
+    expect(duration(273_600, "en")).toBe("3d 4h");
+    expect(duration(61, "zh")).toBe("1分 1秒");
+  });
+
+  it("show any value of a field", () => {
+    expect(text(["a", "b"])).toBe("a ← b");
+    expect(text(null)).toBe("");
+    expect(text({ a: 1 })).toBe('{"a":1}');
+  });
+});
+
+describe("errors of the API", () => {
+  it("keep code, message and remedy", () => {
+    const body = '{"error":{"code":"x","message":"no type","remedy":"add one"}}';
+    expect(parseError(400, body)).toMatchObject({ code: "x", message: "no type", remedy: "add one" });
+  });
+
+  it("stay readable when the body is something else", () => {
+    for (const body of ["", "<html>", "null", '{"error":"x"}', '{"error":{"message":1}}']) {
+      expect(parseError(502, body)).toBeInstanceOf(ApiError);
+      expect(parseError(502, body).code).toBe("http");
+    }
+  });
+
+  it("are asked for with empty parameters left out", () => {
+    expect(queryString({ q: "type:file | path:a b", cursor: "", limit: 0, x: undefined })).toBe(
+      "?q=type%3Afile+%7C+path%3Aa+b&limit=0",
+    );
+  });
+});
+
+describe("alert filters (C11)", () => {
+  it("read back from the address they wrote", () => {
+    const filter = fromSearch(new URLSearchParams("status=all&level=0&text=a%20b&agent_id=x"));
+    expect(fromSearch(toSearch(filter))).toEqual(filter);
+    expect(toParams(filter)).toMatchObject({ status: "", level: "0", text: "a b" });
+  });
+
+  it("start with open alerts and ignore nonsense", () => {
+    const filter = fromSearch(new URLSearchParams("status=9&level=x&since=never"));
+    expect(filter).toMatchObject({ status: "0", level: "", since: "" });
+    expect(toSearch(filter).toString()).toBe("");
+  });
+
+  it("decide whether a fresh alert belongs into the list", () => {
+    const alert = {
+      status: 0,
+      level: 1,
+      type: "file",
+      agent_id: "x",
+      source: "Web shell",
+      info: "/var/www/a.php",
+      description: "",
+      hostname: "web-1",
+      ip: "192.0.2.1",
+    } as Parameters<typeof accepts>[1];
+    const check = (search: string) => accepts(fromSearch(new URLSearchParams(search)), alert);
+    expect(check("")).toBe(true);
+    expect(check("text=SHELL&level=1")).toBe(true);
+    expect(check("status=4")).toBe(false);
+    expect(check("type=process")).toBe(false);
+    expect(check("agent_id=y")).toBe(false);
+  });
+});
+
+describe("the ledger", () => {
+  const books = { emitted: 10, spooled: 7, filtered: 1, dropped: { ring_full: 2 } };
+
+  it("balances when everything observed is explained", () => {
+    expect(streamTotal({ ...books, stored: 5 })).toMatchObject({ inFlight: 2, balanced: true });
+  });
+
+  it("does not balance when something is missing or stored twice", () => {
+    expect(streamTotal({ ...books, emitted: 11 }).balanced).toBe(false);
+    expect(streamTotal({ ...books, stored: 8 }).balanced).toBe(false);
+  });
+
+  it("of the fleet balances only when every stream does", () => {
+    const host = (emitted: number) => ({
+      agent_id: "a",
+      hostname: "h",
+      streams: { process: { ...books, emitted } },
+    });
+    expect(fleetTotal([host(10), host(10)])).toMatchObject({ emitted: 20, balanced: true });
+    expect(fleetTotal([host(10), host(12)]).balanced).toBe(false);
+  });
+});
+
+describe("hosts", () => {
+  const host = (hostname: string, health: number, tags: string[]) =>
+    ({ hostname, health, tags, ip: "192.0.2.1", system: "Debian", agent_id: "a" }) as Parameters<
+      typeof selectHosts
+    >[0][number];
+  const hosts = [host("b", 0, ["web"]), host("a", 0, []), host("c", 1, ["web", "db"])];
+  const names = (filter: { text?: string; tag?: string; health?: string }) =>
+    selectHosts(hosts, { text: "", tag: "", health: "", ...filter }).map((h) => h.hostname);
+
+  it("that need attention come first, then by name", () => {
+    expect(names({})).toEqual(["c", "a", "b"]);
+  });
+
+  it("are filtered by text, tag and health (C06)", () => {
+    expect(names({ tag: "web" })).toEqual(["c", "b"]);
+    expect(names({ health: "0" })).toEqual(["a", "b"]);
+    expect(names({ text: " DEB " })).toHaveLength(3);
+    expect(names({ text: "nothing" })).toEqual([]);
+  });
+
+  it("say which sensors run on a lesser source", () => {
+    const sensor = { stream: "file", source: "inotify", running: true, reason: "no BTF" };
+    expect(sensorState(sensor)).toBe("fallback");
+    expect(sensorState({ ...sensor, reason: "" })).toBe("good");
+    expect(sensorState({ ...sensor, running: false })).toBe("off");
+  });
+});
+
+describe("passwords", () => {
+  it("are rated by length first", () => {
+    const cases: [string, string][] = [
+      ["", "empty"],
+      ["Sh0rt!", "short"],
+      ["aaaaaaaaaaaaaaaa", "weak"],
+      ["my-password-2026", "weak"],
+      ["root-is-the-best-root", "weak"],
+      ["velvet tundra", "fair"],
+      ["Velvet tundra 7", "good"],
+      ["purple envelope canyon", "good"],
+    ];
+    for (const [password, expected] of cases) {
+      expect(strength(password, "root"), password).toBe(expected);
+    }
+  });
+});
+
+describe("matched values", () => {
+  it("mark what the condition found", () => {
+    expect(pieces("curl http://x/a.sh", "regex: HTTP://X")).toEqual([
+      { text: "curl ", hit: false },
+      { text: "http://x", hit: true },
+      { text: "/a.sh", hit: false },
+    ]);
+    expect(pieces("curl", "string: CURL")).toEqual([{ text: "curl", hit: true }]);
+  });
+
+  it("stay plain when there is nothing to mark or the pattern is foreign", () => {
+    for (const condition of ["", "count: 1", "non-regex: a", "regex: (?x", "regex: nothing"]) {
+      expect(pieces("abc", condition)).toEqual([{ text: "abc", hit: false }]);
+    }
+  });
+});
+
+describe("techniques", () => {
+  it("link to their page, and only they do", () => {
+    expect(techniqueUrl("T1059.004")).toBe("https://attack.mitre.org/techniques/T1059/004/");
+    expect(techniqueUrl("T1110")).toBe("https://attack.mitre.org/techniques/T1110/");
+    expect(techniqueUrl("javascript:alert(1)")).toBeUndefined();
+  });
+});
+
+describe("process trees", () => {
+  const node = (pid: number, ppid: number, time: string) => ({ time, data: { pid, ppid } });
+
+  it("put parents before children", () => {
+    const tree = arrange([node(3, 2, "2026-01-01T00:00:03Z"), node(2, 1, "2026-01-01T00:00:02Z")], 3);
+    expect(tree.map(({ pid, depth, subject }) => [pid, depth, subject])).toEqual([
+      [2, 0, false],
+      [3, 1, true],
+    ]);
+  });
+
+  it("keep every node, even in a cycle of reused pids", () => {
+    const nodes = [node(1, 2, "2026-01-01T00:00:01Z"), node(2, 1, "2026-01-01T00:00:02Z")];
+    expect(arrange(nodes, 0)).toHaveLength(2);
+    expect(arrange([null, 7, {}], 0)).toHaveLength(3);
+  });
+
+  it("show a process that replaced its image once per image", () => {
+    const nodes = [
+      node(5, 1, "2026-01-01T00:00:01Z"),
+      node(5, 1, "2026-01-01T00:00:02Z"),
+      node(6, 5, "2026-01-01T00:00:03Z"),
+    ];
+    expect(arrange(nodes, 0).map(({ pid, depth }) => [pid, depth])).toEqual([
+      [5, 0],
+      [5, 0],
+      [6, 1],
+    ]);
+  });
+});
+
+describe("time ranges", () => {
+  const now = Date.parse("2026-01-31T09:30:00Z");
+  const read = (search: string) => range.fromSearch(new URLSearchParams(search), now);
+
+  it("are a day unless the address says otherwise", () => {
+    expect(read("")).toEqual({ name: "24h", since: "2026-01-30T09:30:00.000Z", until: "" });
+    expect(read("range=nonsense").name).toBe("24h");
+    expect(read("range=all")).toEqual({ name: "all", since: "", until: "" });
+    expect(read("since=2026-01-01T00:00:00Z")).toMatchObject({ name: "custom", until: "" });
+  });
+
+  it("read back from the browser's time field", () => {
+    const time = "2026-01-31T09:30:15.000Z";
+    expect(range.fromField(range.toField(time))).toBe(time);
+    expect(range.fromField("")).toBe("");
+  });
+});
+
+describe("histogram buckets", () => {
+  it("fill gaps and the range that was asked for", () => {
+    const at = (minute: number) => new Date(minute * 60_000).toISOString();
+    const buckets = [
+      { start: at(10), type: "file" as const, count: 2 },
+      { start: at(12), type: "process" as const, count: 1 },
+    ];
+    const { starts, counts } = bucketize(buckets, 60, 8.5 * 60_000, 13.5 * 60_000);
+    expect(starts).toEqual([9, 10, 11, 12, 13].map(at));
+    expect(counts.file).toEqual([0, 2, 0, 0, 0]);
+    expect(counts.process).toEqual([0, 0, 0, 1, 0]);
+    expect(bucketize(buckets, 60, Infinity, 0).starts).toHaveLength(3);
+  });
+});
