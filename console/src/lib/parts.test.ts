@@ -172,16 +172,17 @@ describe("passwords", () => {
 
 describe("matched values", () => {
   it("mark what the condition found", () => {
-    expect(pieces("curl http://x/a.sh", "regex: HTTP://X")).toEqual([
+    expect(pieces("curl http://x/a.sh", "regex HTTP://X")).toEqual([
       { text: "curl ", hit: false },
       { text: "http://x", hit: true },
       { text: "/a.sh", hit: false },
     ]);
-    expect(pieces("curl", "string: CURL")).toEqual([{ text: "curl", hit: true }]);
+    expect(pieces("curl", "string CURL")).toEqual([{ text: "curl", hit: true }]);
+    expect(pieces("xmrig", "blacklist ^XM")[0]).toEqual({ text: "xm", hit: true });
   });
 
   it("stay plain when there is nothing to mark or the pattern is foreign", () => {
-    for (const condition of ["", "count: 1", "non-regex: a", "regex: (?x", "regex: nothing"]) {
+    for (const condition of ["", "count 1", "non-regex a", "regex (?x", "regex nothing"]) {
       expect(pieces("abc", condition)).toEqual([{ text: "abc", hit: false }]);
     }
   });
