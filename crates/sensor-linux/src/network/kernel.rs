@@ -249,7 +249,54 @@ fn control_group_mount(mountinfo: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        time::{Duration, Instant},
+    };
+
     use super::*;
+
+    #[test]
+    fn a_ring_that_nobody_reads_loses_an_exactly_known_number_of_records() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("SKIPPED ring overflow: needs root");
+            return;
+        }
+        let kernel = Kernel::open().unwrap();
+        assert_eq!(kernel.missing, Vec::<String>::new());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let end = listener.local_addr().unwrap();
+        let mut connects = 0;
+        // Four records each; the ring has room for 17,476.
+        while kernel.lost().observations < 1000 {
+            assert!(connects < 20_000, "the ring never fills");
+            let client = TcpStream::connect(end).unwrap();
+            drop((client, listener.accept().unwrap()));
+            connects += 1;
+        }
+        assert!(kernel.lost().details > 0);
+
+        // Other tests connect meanwhile: the sum holds at some moment, not at every one.
+        let batch = RefCell::new(Batch::default());
+        let reader = kernel.reader(&batch).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            while reader.read() {}
+            let lost = kernel.lost();
+            let read = batch.borrow().records.len() as u64;
+            let bss = kernel.skeleton.maps.bss_data.as_ref().unwrap();
+            // SAFETY: as in `Kernel::lost`.
+            let produced = unsafe { ptr::read_volatile(&raw const bss.produced) };
+            if produced == read + lost.observations + lost.details {
+                break;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{produced} made, {read} read, {lost:?}"
+            );
+        }
+        assert_eq!(batch.borrow().malformed, 0);
+    }
 
     #[test]
     fn control_groups_are_found_on_unified_and_hybrid_systems() {

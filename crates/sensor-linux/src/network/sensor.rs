@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    collections::HashMap,
     os::fd::BorrowedFd,
     sync::Arc,
     time::{Duration, Instant},
@@ -320,15 +321,17 @@ impl<'a> Run<'a> {
     fn emit_named(&mut self, outlet: &mut dyn Outlet) -> bool {
         let found = std::mem::take(&mut self.unnamed);
         let any = !found.is_empty();
+        // Asking for an account looks at a file; once a round is enough.
+        let mut users = HashMap::new();
         for found in found {
             let occurred_at = found.report.occurred_at;
-            let data = EventData::Connection(self.connection(found));
+            let data = EventData::Connection(self.connection(found, &mut users));
             outlet.emit(Observation::Event { occurred_at, data });
         }
         any
     }
 
-    fn connection(&self, found: Found) -> Connection {
+    fn connection(&self, found: Found, users: &mut HashMap<u32, String>) -> Connection {
         let Attempt {
             protocol,
             dir,
@@ -336,6 +339,12 @@ impl<'a> Run<'a> {
             remote,
             ..
         } = found.report.attempt;
+        let user = found.owner.map(|Owner { uid, .. }| {
+            let name = users
+                .entry(uid)
+                .or_insert_with(|| self.sensor.accounts.name(uid));
+            name.clone()
+        });
         Connection {
             dir,
             protocol,
@@ -347,9 +356,7 @@ impl<'a> Run<'a> {
                 .map(|owner| self.name(&owner))
                 .unwrap_or_default(),
             pid: found.owner.map_or(0, |owner| owner.pid),
-            user: found
-                .owner
-                .map(|owner| self.sensor.accounts.name(owner.uid)),
+            user,
             state: found.report.state.map(|state| state.as_str().to_owned()),
             attribution: Some(found.attribution.to_owned()),
         }
