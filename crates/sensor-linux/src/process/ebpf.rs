@@ -298,3 +298,47 @@ fn os(what: &str, error: libbpf_rs::Error) -> Error {
         source: io::Error::other(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn u32_at(bytes: &[u8], at: usize) -> u32 {
+        u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+    }
+
+    fn u64_at(bytes: &[u8], at: usize) -> usize {
+        usize::try_from(u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())).unwrap()
+    }
+
+    /// Contents of a section of a 64-bit little-endian ELF file.
+    fn section<'a>(elf: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
+        let (table, entry) = (u64_at(elf, 0x28), usize::from(elf[0x3a]));
+        let (count, names) = (usize::from(elf[0x3c]), usize::from(elf[0x3e]));
+        let content = |index: usize| {
+            let header = &elf[table + index * entry..];
+            let (at, length) = (u64_at(header, 0x18), u64_at(header, 0x20));
+            (u32_at(header, 0) as usize, &elf[at..at + length])
+        };
+        let names = content(names).1;
+        let mut sections = (1..count).map(content);
+        let named = |name: usize| names[name..].split(|&byte| byte == 0).next();
+        let found = sections.find(|(name, _)| named(*name) == Some(wanted.as_bytes()));
+        found.map(|(_, content)| content)
+    }
+
+    /// Without relocations the programs would read wrong fields on any other kernel, silently.
+    #[test]
+    fn the_compiled_programs_are_relocatable() {
+        let ext = section(&OBJECT.0, ".BTF.ext").expect("the object has .BTF.ext");
+        // struct btf_ext_header: magic, version, flags, hdr_len, then offset and length of
+        // func_info, line_info and core_relo.
+        assert_eq!(ext[..2], [0x9f, 0xeb]);
+        assert!(u32_at(ext, 4) >= 32);
+        assert!(
+            u32_at(ext, 28) > 500,
+            "core_relo_len is {}",
+            u32_at(ext, 28)
+        );
+    }
+}

@@ -248,15 +248,19 @@ impl Table {
             return Ancestry::default();
         };
         let mut ancestors = Vec::new();
-        let mut next = Some(nearest);
+        let mut entry = nearest;
         // A loop is impossible in a kernel but not in a table that hears late: the bound ends it.
-        while let Some(entry) = next.filter(|_| ancestors.len() < ANCESTORS_MAX) {
+        for _ in 0..ANCESTORS_MAX {
             if !entry.name.is_empty() {
                 ancestors.push(entry.name.clone());
             }
-            next = (entry.parent.pid != 0 && entry.parent.pid != entry.key.pid)
+            let Some(next) = (entry.parent.pid != 0)
                 .then(|| self.by_key(entry.parent))
-                .flatten();
+                .flatten()
+            else {
+                break;
+            };
+            entry = next;
         }
         Ancestry {
             parent_name: base_name(&nearest.name).to_owned(),
