@@ -101,7 +101,7 @@ for (const { name, ...options } of VIEWS) {
     await page.locator(".y-query-input input").fill("type:process | name:");
     await page.getByRole("listbox").getByRole("option").first().waitFor();
   });
-  await shoot("search-error", go("/search?q=name:x%20|%20type:"));
+  await shoot("search-error", go("/search?q=type:process%20|%20name"));
   await shoot("ledger", go("/ledger"));
   await mock({ learn: true, empty: true });
   await shoot("empty-overview", go("/"));

@@ -137,6 +137,15 @@ export const useAlerts = (params: Params) =>
     placeholderData: keepPreviousData,
   });
 
+/** How many alerts there are now, asked beside the list so that the list itself stays still. */
+export const useAlertTotal = (params: Params) =>
+  useQuery({
+    queryKey: ["alert-total", params],
+    queryFn: async () =>
+      (await get<{ total: number }>("/alerts", { ...params, offset: 0, limit: 1 })).total,
+    refetchInterval: REFRESH_MS / 2,
+  });
+
 export const useAlert = (id: string) =>
   useQuery({
     queryKey: ["alert", id],
@@ -150,7 +159,7 @@ export function useSetAlertStatus() {
       post<{ changed: number }>("/alerts/status", body),
     onSettled: () =>
       Promise.all(
-        ["alerts", "alert", "overview", "hosts"].map((key) =>
+        ["alerts", "alert-total", "alert", "overview", "hosts"].map((key) =>
           client.invalidateQueries({ queryKey: [key] }),
         ),
       ),

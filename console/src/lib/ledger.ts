@@ -29,6 +29,17 @@ export function streamTotal(books: StreamBooks): Total {
   return { emitted: books.emitted, stored, filtered: books.filtered, dropped, inFlight, balanced };
 }
 
+/** Hosts whose books do not balance first, then those that lost something, then by name. */
+export function byUrgency(hosts: HostBooks[]): HostBooks[] {
+  const urgency = (host: HostBooks) => {
+    const total = fleetTotal([host]);
+    return total.balanced ? Number(total.dropped === 0) + 1 : 0;
+  };
+  return [...hosts].sort(
+    (a, b) => urgency(a) - urgency(b) || a.hostname.localeCompare(b.hostname),
+  );
+}
+
 /** Everything together; balanced only when every stream of every host is. */
 export function fleetTotal(hosts: HostBooks[]): Total {
   const total: Total = {

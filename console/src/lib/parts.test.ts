@@ -7,7 +7,7 @@ import { absolute, bytes, compact, duration, relative, text } from "./format";
 import { pieces } from "./highlight";
 import { bucketize } from "./histogram";
 import { selectHosts, sensorState } from "./hosts";
-import { fleetTotal, streamTotal } from "./ledger";
+import { byUrgency, fleetTotal, streamTotal } from "./ledger";
 import { strength } from "./password";
 import * as range from "./range";
 import { arrange } from "./tree";
@@ -121,6 +121,16 @@ describe("the ledger", () => {
     });
     expect(fleetTotal([host(10), host(10)])).toMatchObject({ emitted: 20, balanced: true });
     expect(fleetTotal([host(10), host(12)]).balanced).toBe(false);
+  });
+
+  it("shows hosts with a fault first, then those with losses", () => {
+    const host = (hostname: string, emitted: number, dropped: Record<string, number>) => ({
+      agent_id: "a",
+      hostname,
+      streams: { file: { emitted, spooled: 5, filtered: 0, dropped } },
+    });
+    const hosts = [host("a", 5, {}), host("b", 7, { ring_full: 2 }), host("c", 9, {})];
+    expect(byUrgency(hosts).map(({ hostname }) => hostname)).toEqual(["c", "b", "a"]);
   });
 });
 

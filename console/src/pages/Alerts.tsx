@@ -5,7 +5,7 @@ import { useQueryClient } from "@tanstack/react-query";
 import { useEffect, useRef, useState } from "react";
 import { Link, useSearchParams } from "react-router";
 
-import { ALERT_PAGE, useAlerts, useHosts, useOverview } from "../api/queries";
+import { ALERT_PAGE, useAlerts, useAlertTotal, useHosts, useOverview } from "../api/queries";
 import { useLiveAlerts } from "../api/stream";
 import { ALERT_STATUSES, EVENT_TYPES, INVENTORY_TYPES, LEVELS } from "../api/types";
 import { useTexts } from "../i18n";
@@ -23,7 +23,7 @@ export function AlertsPage() {
   const offset = Math.max(0, Number(search.get("offset")) || 0);
   const alerts = useAlerts({ ...toParams(filter), offset, limit: ALERT_PAGE });
   const overview = useOverview();
-  const fresh = useFresh(filter);
+  const fresh = useFresh(filter, alerts.data?.total);
   const shown = alerts.data?.alerts ?? [];
   const total = alerts.data?.total ?? 0;
 
@@ -101,20 +101,26 @@ export function AlertsPage() {
   );
 }
 
-/** Counts alerts that came since the list was read, so that rows never move under the mouse. */
-function useFresh(filter: AlertFilter) {
+/**
+ * Counts alerts that came since the list was read, so that rows never move under the mouse. The
+ * live stream says so at once; the total, asked now and then, finds what an interruption hid.
+ */
+function useFresh(filter: AlertFilter, listed: number | undefined) {
   const client = useQueryClient();
+  const total = useAlertTotal(toParams(filter)).data;
   const [ids, setIds] = useState<ReadonlySet<string>>(new Set());
   const empty = () => setIds(new Set());
   useLiveAlerts((alert) => {
     if (accepts(filter, alert)) setIds((before) => new Set(before).add(alert.id));
   });
   return {
-    count: ids.size,
+    count: Math.max(ids.size, total === undefined || listed === undefined ? 0 : total - listed),
     clear: empty,
     show: () => {
       empty();
-      void client.invalidateQueries({ queryKey: ["alerts"] });
+      for (const key of ["alerts", "alert-total"]) {
+        void client.invalidateQueries({ queryKey: [key] });
+      }
     },
   };
 }

@@ -2,7 +2,7 @@ import { Link } from "react-router";
 
 import { useBooks } from "../api/queries";
 import { useTexts } from "../i18n";
-import { fleetTotal } from "../lib/ledger";
+import { byUrgency, fleetTotal } from "../lib/ledger";
 import { Books, Verdict } from "../ui/Books";
 import { PageHead, Panel } from "../ui/parts";
 import { Empty, Failure, Loading } from "../ui/State";
@@ -22,7 +22,7 @@ export function LedgerPage() {
         </div>
       )}
       {!books.isError &&
-        books.data?.map((host) => (
+        byUrgency(books.data ?? []).map((host) => (
           <Panel
             key={host.agent_id}
             title={<Link to={`/hosts/${host.agent_id}`}>{host.hostname}</Link>}
