@@ -12,9 +12,6 @@ use super::{
     users,
 };
 
-/// Home directories beyond this number are not looked into.
-const HOME_LIMIT: usize = 4096;
-
 /// Collects boot scripts, runlevel links, log-in scripts, preloaded libraries, desktop autostart
 /// entries and users' own units.
 ///
@@ -34,7 +31,7 @@ pub fn collect(root: &Root) -> Result<Vec<Element>, Error> {
     }
     autostart(root, Path::new("/etc/xdg/autostart"), "all", &mut list)?;
     user_units(root, &USERS, "all", &mut list)?;
-    for (user, home) in users::homes(root)?.into_iter().take(HOME_LIMIT) {
+    for (user, home) in users::homes(root)? {
         // A home may be on a file system that is gone; the other homes still count.
         let config = home.join(".config");
         let found = autostart(root, &config.join("autostart"), &user, &mut list)

@@ -1,6 +1,9 @@
 //! `userlist`: accounts that can log in (A01).
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{
+    collections::{HashMap, HashSet},
+    path::{Path, PathBuf},
+};
 
 use yinglong_model::inventory::Element;
 
@@ -31,23 +34,59 @@ pub fn collect(root: &Root) -> Result<Vec<Element>, Error> {
         .collect())
 }
 
-/// Home directory and name of every account, system accounts included.
+/// Home directories beyond this number are not looked into.
+const HOME_LIMIT: usize = 4096;
+
+/// File systems whose server may be gone: a look at them could last for ever.
+const REMOTE: [&str; 9] = [
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "autofs", "afs", "ceph", "lustre",
+];
+
+/// Account and home directory of every account, system accounts included, each directory once.
+/// Those on remote file systems are left out.
 pub(super) fn homes(root: &Root) -> Result<Vec<(String, PathBuf)>, Error> {
     let passwd = root.text("/etc/passwd")?.unwrap_or_default();
-    let mut homes: Vec<(String, PathBuf)> = Vec::new();
+    let mounts = root.peek("/proc/self/mounts", 4 << 20).unwrap_or_default();
+    let mounts = String::from_utf8_lossy(&mounts);
+    let remote: Vec<&Path> = remote_mounts(&mounts).collect();
+    let mut seen = HashSet::new();
+    Ok(parse_passwd(&passwd)
+        .map(|account| (account.name.to_owned(), PathBuf::from(account.home)))
+        .filter(|(_, home)| {
+            home.is_absolute()
+                && !remote.iter().any(|mount| home.starts_with(mount))
+                && seen.insert(home.clone())
+        })
+        .take(HOME_LIMIT)
+        .collect())
+}
+
+/// Mount points of fstab(5) lines whose type is a remote one.
+fn remote_mounts(mounts: &str) -> impl Iterator<Item = &Path> {
+    mounts.lines().filter_map(|line| {
+        let mut columns = line.split(' ').skip(1);
+        let (point, kind) = (columns.next()?, columns.next()?);
+        (REMOTE.contains(&kind) || kind.starts_with("fuse")).then_some(Path::new(point))
+    })
+}
+
+/// First name of each user id.
+pub(super) fn names(root: &Root) -> Result<HashMap<u32, String>, Error> {
+    let passwd = root.text("/etc/passwd")?.unwrap_or_default();
+    let mut names = HashMap::new();
     for account in parse_passwd(&passwd) {
-        let home = PathBuf::from(account.home);
-        if home.is_absolute() && !homes.iter().any(|(_, known)| *known == home) {
-            homes.push((account.name.to_owned(), home));
-        }
+        names
+            .entry(account.uid)
+            .or_insert_with(|| account.name.to_owned());
     }
-    Ok(homes)
+    Ok(names)
 }
 
 /// One line of passwd(5).
 #[derive(Debug, PartialEq, Eq)]
 struct Account<'a> {
     name: &'a str,
+    uid: u32,
     password: &'a str,
     rest: &'a str,
     home: &'a str,
@@ -77,7 +116,7 @@ fn parse_passwd(text: &str) -> impl Iterator<Item = Account<'_>> {
         let (name, rest) = line.split_once(':')?;
         let (password, rest) = rest.split_once(':')?;
         let mut columns = rest.split(':');
-        columns.next()?.parse::<u32>().ok()?;
+        let uid = columns.next()?.parse().ok()?;
         let _gid = columns.next()?;
         let _comment = columns.next();
         let home = columns.next().unwrap_or_default();
@@ -85,6 +124,7 @@ fn parse_passwd(text: &str) -> impl Iterator<Item = Account<'_>> {
         let name = name.trim();
         (!name.is_empty() && !name.starts_with('#')).then_some(Account {
             name,
+            uid,
             password,
             rest,
             home,
@@ -144,6 +184,22 @@ mod tests {
                 ["probe1", "x:1001:1001::/home/probe1:/bin/bash", "OK"],
             ]
         );
+    }
+
+    #[test]
+    fn homes_on_remote_file_systems_are_not_touched() {
+        let dir = fixture(&[
+            (
+                "etc/passwd",
+                "a:x:1:1::/home/a:\nb:x:2:2::/net/b:\nc:x:3:3::/home/a:\nd:x:4:4::rel:\n",
+            ),
+            (
+                "proc/self/mounts",
+                "x / ext4 rw 0 0\nsrv:/b /net nfs4 rw 0 0\n",
+            ),
+        ]);
+        let homes = homes(&Root::at(dir.path())).unwrap();
+        assert_eq!(homes, [("a".to_owned(), PathBuf::from("/home/a"))]);
     }
 
     proptest! {

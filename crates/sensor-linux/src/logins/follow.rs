@@ -7,6 +7,7 @@ use std::{
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     str::FromStr,
+    sync::Arc,
 };
 
 /// Bytes handed over at once, and with that the longest line.
@@ -80,7 +81,7 @@ pub(super) struct Turn {
 pub(super) struct Follower {
     path: PathBuf,
     position: Position,
-    file: Option<File>,
+    file: Option<Arc<File>>,
 }
 
 impl Follower {
@@ -116,7 +117,7 @@ impl Follower {
     /// The file cannot be read.
     pub(super) fn turn(&mut self, consume: &mut dyn FnMut(&[u8]) -> usize) -> io::Result<Turn> {
         let mut turn = Turn::default();
-        let mut buffer = vec![0; CHUNK_BYTES];
+        let mut buffer = Vec::new();
         let mut read_bytes = 0_u64;
         // Two files at most can be finished in a turn: a rotated one, and the one after it.
         let mut files_left = 2;
@@ -124,13 +125,18 @@ impl Follower {
             let Some(file) = self.file(&mut turn)? else {
                 return Ok(turn);
             };
-            if file.metadata()?.len() < self.position.offset {
+            // Asked before reading: what is then read to its end has got all it will ever get.
+            let successor = self.successor()?;
+            let size = file.metadata()?.len();
+            if size < self.position.offset {
                 turn.truncated = true;
                 self.position.offset = 0;
             }
-            // Asked before reading: what is then read to its end has got all it will ever get.
-            let successor = self.successor()?;
-            let length = file.read_at(&mut buffer, self.position.offset)?;
+            let mut length = 0;
+            if size > self.position.offset {
+                buffer.resize(CHUNK_BYTES, 0);
+                length = file.read_at(&mut buffer, self.position.offset)?;
+            }
             let bytes = buffer.get(..length).unwrap_or_default();
             let used = consume(bytes).min(length) as u64;
             self.position.offset += used;
@@ -154,7 +160,7 @@ impl Follower {
 
     /// The open file, opened if need be: the one of the position wherever it was renamed to, or
     /// else the one at the path, from its start. `None` when there is none.
-    fn file(&mut self, turn: &mut Turn) -> io::Result<Option<File>> {
+    fn file(&mut self, turn: &mut Turn) -> io::Result<Option<Arc<File>>> {
         if self.file.is_none() {
             let wanted = self.position.identity();
             let mut opened = open(&self.path)?.filter(|(_, identity)| *identity == wanted);
@@ -168,9 +174,9 @@ impl Follower {
                     self.position = Position::start_of(*identity);
                 }
             }
-            self.file = opened.map(|(file, _)| file);
+            self.file = opened.map(|(file, _)| Arc::new(file));
         }
-        self.file.as_ref().map(File::try_clone).transpose()
+        Ok(self.file.clone())
     }
 
     /// The file under the name rotation gave it: `wtmp.1`, `secure-20260131`.

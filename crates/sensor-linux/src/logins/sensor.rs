@@ -38,6 +38,8 @@ struct Source {
     marked: Option<Position>,
     /// Whether the last attempt to read it failed, so that it is logged once.
     failing: bool,
+    /// Whether it lost bytes in this run, by a rotation that copies or by tampering.
+    shortened: bool,
 }
 
 enum Format {
@@ -74,6 +76,7 @@ impl Reader {
             follower: None,
             marked: None,
             failing: false,
+            shortened: false,
         };
         let mut sources = vec![
             source(&paths.wtmp, "logins.wtmp".to_owned(), Format::Wtmp),
@@ -183,11 +186,17 @@ impl Sensor for Reader {
         } else {
             "no text log of sshd; set YINGLONG_AUTH_LOG to it if there is one".to_owned()
         };
+        let shortened: Vec<_> = self.sources.iter().filter(|s| s.shortened).collect();
+        let mut reasons = vec![reason];
+        if !shortened.is_empty() {
+            reasons.push(format!("{} lost what had been read", names(&shortened)));
+        }
+        reasons.retain(|reason| !reason.is_empty());
         SensorStatus {
             stream: self.stream().to_owned(),
             source: names(&present),
             running: true,
-            reason,
+            reason: reasons.join("; "),
         }
     }
 
@@ -230,6 +239,7 @@ impl Source {
         let turn = follower.turn(&mut |bytes| format.consume(bytes, index, now, batch))?;
         let path = self.path.display();
         if turn.truncated {
+            self.shortened = true;
             tracing::warn!(%path, "the file was shortened; it is read from its start");
         }
         if turn.vanished {

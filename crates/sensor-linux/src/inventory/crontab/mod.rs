@@ -20,7 +20,6 @@ use super::{
     units::{Catalogue, SYSTEM, USERS},
     users,
 };
-use crate::accounts::Accounts;
 
 /// Users' tables: Debian, SUSE, Red Hat (files beside the directories of others), Alpine.
 const USER_TABLES: [&str; 4] = [
@@ -153,7 +152,7 @@ fn periodic(root: &Root, list: &mut Vec<Element>) -> Result<(), Error> {
 }
 
 fn at_jobs(root: &Root, list: &mut Vec<Element>) -> Result<(), Error> {
-    let accounts = Accounts::default();
+    let names = users::names(root)?;
     for directory in AT_JOBS {
         for path in root.list(directory)? {
             let Some(due) = at::due(&file_name(&path)) else {
@@ -162,7 +161,8 @@ fn at_jobs(root: &Root, list: &mut Vec<Element>) -> Result<(), Error> {
             let Some(script) = root.text(&path)? else {
                 continue;
             };
-            let user = at::owner(&script).map(|uid| accounts.name(uid));
+            let user = at::owner(&script)
+                .map(|uid| names.get(&uid).cloned().unwrap_or_else(|| uid.to_string()));
             list.push(element([
                 ("command", at::command(&script)),
                 ("user", user.unwrap_or_default()),
@@ -232,6 +232,7 @@ mod tests {
     #[test]
     fn tables_of_every_distribution_are_listed_a05() {
         let dir = fixture(&[
+            ("etc/passwd", "root:x:0:0::/root:/bin/sh\n"),
             ("etc/crontab", "17 *\t* * *\troot\tsystem\n"),
             ("etc/cron.d/job", "@daily www dropped\n"),
             ("etc/cron.d/job.dpkg-old", "@daily www no\n"),

@@ -118,12 +118,13 @@ fn servers(
     servers
 }
 
-/// Whether a process sees the same files as the agent: not in a container, not changed root.
+/// Whether a process sees the host's files: it is in no container and has not changed its root.
+/// A mount namespace of its own says nothing; service managers give one to hardened services.
 fn shares_files(root: &Root, process: &Process) -> bool {
-    let own = root.link("/proc/self/ns/mnt");
     let proc = PathBuf::from(format!("/proc/{}", process.pid));
     let changed = root.link(proc.join("root"));
-    root.link(proc.join("ns/mnt")) == own && changed.is_none_or(|path| path == Path::new("/"))
+    root.link(proc.join("ns/pid")) == root.link("/proc/self/ns/pid")
+        && changed.is_none_or(|path| path == Path::new("/"))
 }
 
 /// What was found, and how much may still be read.

@@ -118,7 +118,7 @@ fn a_running_server_names_its_own_configuration_and_java_servers_their_bases_a15
         ("10", "2"),
     ] {
         fs::create_dir(proc.join(pid).join("ns")).unwrap();
-        symlink(format!("mnt:[{namespace}]"), proc.join(pid).join("ns/mnt")).unwrap();
+        symlink(format!("pid:[{namespace}]"), proc.join(pid).join("ns/pid")).unwrap();
     }
     assert_eq!(
         roots(&dir),
