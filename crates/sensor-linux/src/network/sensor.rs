@@ -129,6 +129,8 @@ struct Run<'a> {
     lost: Lost,
     hurried: u64,
     forgotten: u64,
+    /// Losses were told since the last commit.
+    told: bool,
 }
 
 /// A report with its owner, however it was found.
@@ -157,6 +159,7 @@ impl<'a> Run<'a> {
             lost: Lost::default(),
             hurried: 0,
             forgotten: 0,
+            told: false,
         }
     }
 
@@ -174,15 +177,36 @@ impl<'a> Run<'a> {
         if let Some(kernel) = &mut self.sensor.kernel {
             kernel.want_udp(self.scope.udp());
         }
-        if let Some(capture) = &mut self.sensor.capture {
-            capture.want_udp(self.scope.udp()).map_err(capture_failed)?;
+        let udp = self.scope.udp();
+        let followed = self
+            .sensor
+            .capture
+            .as_mut()
+            .map(|capture| capture.want_udp(udp));
+        match followed {
+            Some(Err(error)) => self.go_on_without_capture(error),
+            _ => Ok(()),
         }
+    }
+
+    /// Goes on with the kernel alone, if there is that.
+    fn go_on_without_capture(&mut self, error: pcap::Error) -> Result<(), Error> {
+        self.sensor.capture = None;
+        if self.sensor.kernel.is_none() {
+            return Err(Error::Os {
+                what: "packets cannot be captured any more".to_owned(),
+                source: std::io::Error::other(error),
+            });
+        }
+        tracing::error!(%error, "packets cannot be captured any more, scans will not be seen");
+        self.sensor.reason = format!("pcap: {error}");
         Ok(())
     }
 
     fn take_records(&mut self, batch: Batch, outlet: &mut dyn Outlet) {
         if batch.malformed > 0 {
             outlet.lose(DropReason::Malformed, batch.malformed);
+            self.told = true;
         }
         if batch.records.is_empty() {
             return;
@@ -221,8 +245,12 @@ impl<'a> Run<'a> {
         });
         if malformed > 0 {
             outlet.lose(DropReason::Malformed, malformed);
+            self.told = true;
         }
-        more.map_err(capture_failed)
+        match more {
+            Ok(more) => Ok(more),
+            Err(error) => self.go_on_without_capture(error).map(|()| false),
+        }
     }
 
     fn tell_losses(&mut self, outlet: &mut dyn Outlet) {
@@ -231,6 +259,7 @@ impl<'a> Run<'a> {
             let new = lost.observations.saturating_sub(self.lost.observations);
             if new > 0 {
                 outlet.lose(DropReason::RingFull, new);
+                self.told = true;
             }
             if lost.details > self.lost.details {
                 let records = lost.details - self.lost.details;
@@ -245,6 +274,7 @@ impl<'a> Run<'a> {
             let new = capture.newly_dropped();
             if new > 0 {
                 outlet.lose(DropReason::CaptureFull, new);
+                self.told = true;
             }
         }
         if self.join.hurried() > self.hurried {
@@ -268,7 +298,8 @@ impl<'a> Run<'a> {
     fn hand_over(&mut self, outlet: &mut dyn Outlet) -> Result<(), Error> {
         let now = self.started.elapsed();
         let reports = self.join.take_ready(now);
-        let mut work = self.emit_named(outlet);
+        let mut work = std::mem::take(&mut self.told);
+        work |= self.emit_named(outlet);
         work |= self.admit(now, reports, outlet);
         if work { outlet.commit() } else { Ok(()) }
     }
@@ -397,13 +428,6 @@ fn boot_time() -> Timestamp {
         .map(Duration::from)
         .unwrap_or_default();
     Timestamp::from(std::time::SystemTime::now()).minus(since_boot)
-}
-
-fn capture_failed(error: pcap::Error) -> Error {
-    Error::Os {
-        what: "packets cannot be captured any more".to_owned(),
-        source: std::io::Error::other(error),
-    }
 }
 
 /// What a packet means, from the side of this host; for packets within it, from both sides.
