@@ -141,6 +141,11 @@ impl Ring {
             .store(self.position, Ordering::Release);
     }
 
+    /// Goes back to what was last given up: after a failed commit everything is read again.
+    pub fn rewind(&mut self) {
+        self.position = self.consumer.counter().load(Ordering::Acquire);
+    }
+
     /// Position behind the last record read.
     pub fn position(&self) -> u64 {
         self.position as u64
@@ -290,6 +295,8 @@ mod tests {
         assert_eq!(read(&mut ring, NO_LIMIT), [&b"one"[..], b"twotwotwo"]);
         assert_eq!(fake.consumed(), 0);
         assert!(ring.drained());
+        ring.rewind();
+        assert_eq!(read(&mut ring, NO_LIMIT).len(), 2);
         drop(ring);
 
         let mut ring = fake.ring();

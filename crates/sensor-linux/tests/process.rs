@@ -1,5 +1,10 @@
 //! Executions on the running kernel. Needs root and a kernel with BTF.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "the helpers of a test fail like the test"
+)]
+
 #[allow(dead_code, reason = "shared by the tests of several sensors")]
 mod support;
 
@@ -339,6 +344,34 @@ fn nothing_is_lost_or_doubled_when_the_reader_is_killed_before_its_commit() {
 #[test]
 fn nothing_is_lost_or_doubled_when_the_reader_is_killed_after_its_commit() {
     killed("killed_after", Killed::AfterCommit);
+}
+
+#[test]
+fn a_sensor_that_is_run_again_after_a_failed_commit_repeats_nothing_and_loses_nothing() {
+    let test = "a_sensor_that_is_run_again_after_a_failed_commit_repeats_nothing_and_loses_nothing";
+    let Some(opened) = opened(test, options()) else {
+        return;
+    };
+    let (mut outlet, marker) = (Recorder::default(), marker("again"));
+    let mut sensor = opened.sensor;
+    for (round, when) in [Killed::BeforeCommit, Killed::AfterCommit]
+        .into_iter()
+        .enumerate()
+    {
+        let running = start(sensor, &outlet);
+        run("/bin/true", &[&marker, &format!("{round} safe")]);
+        outlet.wait(&format!("{marker} {round} safe"), 1);
+        outlet.books.lock().unwrap().killed = Some(when);
+        run("/bin/true", &[&marker, &format!("{round} failed")]);
+        sensor = running.failed();
+        outlet = outlet.reopened();
+    }
+    let running = start(sensor, &outlet);
+    let seen = outlet.wait(&marker, 4);
+    running.stop().1.unwrap();
+    let distinct: HashSet<_> = seen.iter().map(|process| &process.command).collect();
+    assert_eq!((seen.len(), distinct.len()), (4, 4));
+    assert_eq!(outlet.lost(), Default::default());
 }
 
 #[test]

@@ -109,6 +109,7 @@ impl Ebpf {
     fn watch(&mut self, context: &Context, outlet: &mut dyn Outlet) -> Result<(), Error> {
         let boot = gap::boot_id();
         let mut books = Books::open(&boot, self.ring_id, outlet.marked(RING).as_deref());
+        self.ring.rewind();
         self.ring.skip_to(books.position);
         let mut audit = Audit::new();
         if !self.adopted {

@@ -132,7 +132,8 @@ fn same(a: ProcessKey, b: ProcessKey) -> bool {
     a.pid == b.pid
         && (a.start_boottime_ns == b.start_boottime_ns
             || (a.start_boottime_ns / TICK_NS == b.start_boottime_ns / TICK_NS
-                && (a.start_boottime_ns % TICK_NS == 0 || b.start_boottime_ns % TICK_NS == 0)))
+                && (a.start_boottime_ns.is_multiple_of(TICK_NS)
+                    || b.start_boottime_ns.is_multiple_of(TICK_NS))))
 }
 
 impl Table {

@@ -141,7 +141,14 @@ impl Running {
     }
 
     /// Waits for the end that the outlet caused.
+    pub(crate) fn failed(self) -> Box<dyn Sensor> {
+        let (sensor, result) = self.thread.join().unwrap();
+        assert!(result.is_err());
+        sensor
+    }
+
+    /// The same, and the sensor goes with its process.
     pub(crate) fn killed(self) {
-        assert!(self.thread.join().unwrap().1.is_err());
+        drop(self.failed());
     }
 }
