@@ -42,10 +42,10 @@ export function makeServer() {
     const q = query.get("q") ?? "";
     const wanted = conditions(q);
     if (!wanted.some(([key, value]) => key === "type" && value)) {
-      throw new Refusal(400, "query_without_type", "the query names no type", "begin with type:process, type:connection, type:file or type:loginlog");
+      throw new Refusal(400, "bad_query", "the query names no type", "begin with type:process, type:connection, type:file or type:loginlog");
     }
     const bad = wanted.find(([, value]) => value === "");
-    if (bad) throw new Refusal(400, "query_without_value", `the condition \`${bad[0]}\` has no value`, "write it as key:value");
+    if (bad) throw new Refusal(400, "bad_query", `the condition \`${bad[0]}\` has no value`, "write it as key:value");
     const since = Date.parse(query.get("since") ?? "") || 0;
     const until = Date.parse(query.get("until") ?? "") || Infinity;
     return world.events.filter((event) => {
@@ -128,23 +128,23 @@ export function makeServer() {
     const route = `${request.method} ${path}`;
     if (route === "GET /status") return { version: "0.1.0-mock", setup_required: world.users.length === 0, learn: world.learn };
     if (route === "POST /setup") {
-      if (world.users.length > 0) throw new Refusal(409, "already_set_up", "an administrator exists already", "sign in instead");
-      if (body.setup_code !== world.setupCode) throw new Refusal(403, "setup_code_wrong", "the setup code is not the one this server printed", "look for it in the output of the server's first start");
+      if (world.users.length > 0) throw new Refusal(409, "setup_done", "an administrator exists already", "sign in instead");
+      if (body.setup_code !== world.setupCode) throw new Refusal(403, "setup_code", "the setup code is not the one this server printed", "look for it in the output of the server's first start");
       world.users.push({ username: body.username, password: body.password });
       return {};
     }
     if (route === "POST /session") {
-      if (!world.users.some((u) => u.username === body.username && u.password === body.password)) throw new Refusal(401, "credentials_wrong", "user name or password is wrong");
+      if (!world.users.some((u) => u.username === body.username && u.password === body.password)) throw new Refusal(401, "wrong_credentials", "user name or password is wrong");
       const token = `mock-${Math.random().toString(16).slice(2)}`;
       sessions.add(token);
       return { $cookie: token, username: body.username, role: "admin", csrf_token: `csrf-${token}` };
     }
     const cookie = /yinglong_session=([^;]+)/.exec(request.headers.cookie ?? "")?.[1] ?? "";
-    if (!sessions.has(cookie)) throw new Refusal(401, "not_signed_in", "nobody is signed in", "sign in");
-    if (request.method !== "GET" && request.headers["x-csrf-token"] !== `csrf-${cookie}`) throw new Refusal(403, "csrf", "the request does not carry the session's token", "reload the page");
+    if (!sessions.has(cookie)) throw new Refusal(401, "sign_in_required", "nobody is signed in", "sign in");
+    if (request.method !== "GET" && request.headers["x-csrf-token"] !== `csrf-${cookie}`) throw new Refusal(403, "csrf_token", "the request does not carry the session's token", "reload the page");
     if (route === "GET /session") return { username: world.users[0]?.username ?? "admin", role: "admin", csrf_token: `csrf-${cookie}` };
     if (route === "DELETE /session") { sessions.delete(cookie); return undefined; }
-    if (world.broken) throw new Refusal(503, "store_unavailable", "the event store does not answer", "check the disk of the server, then its log");
+    if (world.broken) throw new Refusal(503, "unavailable", "the event store does not answer", "check the disk of the server, then its log");
     if (route === "GET /overview") return overview();
     if (route === "GET /ledger") return { hosts: hostBooks() };
     if (route === "GET /hosts") return { hosts: world.hosts };
@@ -203,7 +203,7 @@ export function makeServer() {
       if (sub === "inventories") return { type: name, uptime: host.uptime, data: inventories[name] ?? [] };
       return { ...host, addresses: [host.ip, `2001:db8::${index + 10}`], usage: { cpu_ms: 83_400, pss_bytes: 23_068_672, spool_bytes: 40_960, spool_events: 4 }, ledger: books(host, index), inventories: Object.entries(inventories).map(([type, data]) => ({ type, count: data.length, uptime: host.uptime })) };
     }
-    throw new Refusal(404, "route_not_found", "there is no such route", "see /api/v1/openapi.json");
+    throw new Refusal(404, "unknown_route", "there is no such route", "see /api/v1/openapi.json");
   }
 
   async function file(response, pathname) {

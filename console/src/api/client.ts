@@ -2,7 +2,10 @@
 
 const BASE = "/api/v1";
 
-/** An answer that is not a success, or none at all (`status` 0). */
+/**
+ * An answer that is not a success, or none at all (`status` 0). Codes that begin with `client_` are
+ * the console's own, for answers that carry none.
+ */
 export class ApiError extends Error {
   constructor(
     readonly status: number,
@@ -51,7 +54,7 @@ export function parseError(status: number, body: string): ApiError {
   } catch {
     // Not JSON: a proxy in between, or no body at all.
   }
-  return new ApiError(status, "http", `HTTP ${status}`, "");
+  return new ApiError(status, "client_http", `HTTP ${status}`, "");
 }
 
 async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
@@ -68,7 +71,7 @@ async function request<T>(method: string, path: string, body?: unknown): Promise
       body: body === undefined ? null : JSON.stringify(body),
     });
   } catch {
-    throw new ApiError(0, "unreachable", "the server does not answer", "");
+    throw new ApiError(0, "client_unreachable", "the server does not answer", "");
   }
   const text = await response.text();
   if (!response.ok) {
@@ -79,7 +82,7 @@ async function request<T>(method: string, path: string, body?: unknown): Promise
   try {
     return JSON.parse(text) as T;
   } catch {
-    throw new ApiError(response.status, "not_json", "the answer is not JSON", "");
+    throw new ApiError(response.status, "client_not_json", "the answer is not JSON", "");
   }
 }
 

@@ -56,7 +56,7 @@ describe("errors of the API", () => {
   it("stay readable when the body is something else", () => {
     for (const body of ["", "<html>", "null", '{"error":"x"}', '{"error":{"message":1}}']) {
       expect(parseError(502, body)).toBeInstanceOf(ApiError);
-      expect(parseError(502, body).code).toBe("http");
+      expect(parseError(502, body).code).toBe("client_http");
     }
   });
 

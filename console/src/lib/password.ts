@@ -1,6 +1,6 @@
 /** A hint while a password is typed; the server decides. */
 
-export const MIN_LENGTH = 12;
+export const MIN_LENGTH = 10;
 
 export type Strength = "empty" | "short" | "weak" | "fair" | "good";
 

@@ -1,11 +1,10 @@
 import { Button, PasswordInput, TextInput } from "@mantine/core";
 import { useState } from "react";
 
-import { ApiError } from "../api/client";
 import { useSignIn } from "../api/queries";
 import { useTexts } from "../i18n";
 import { Door } from "../ui/Door";
-import { InlineError, Problem } from "../ui/State";
+import { InlineError } from "../ui/State";
 
 export function SignInPage({ version }: { version: string }) {
   const { t } = useTexts();
@@ -39,7 +38,7 @@ export function SignInPage({ version }: { version: string }) {
           value={password}
           onChange={(event) => setPassword(event.currentTarget.value)}
         />
-        {signIn.isError && <SignInError error={signIn.error} />}
+        {signIn.isError && <InlineError error={signIn.error} />}
         <Button type="submit" loading={signIn.isPending} fullWidth>
           {t("signIn.submit")}
         </Button>
@@ -47,14 +46,4 @@ export function SignInPage({ version }: { version: string }) {
       <p className="y-dim y-door-version">{version}</p>
     </Door>
   );
-}
-
-function SignInError({ error }: { error: unknown }) {
-  const { t } = useTexts();
-  const status = error instanceof ApiError ? error.status : 0;
-  if (status === 401) {
-    return <Problem message={t("signIn.wrong")} remedy={t("signIn.wrongRemedy")} />;
-  }
-  if (status === 429 || status === 423) return <Problem message={t("signIn.locked")} />;
-  return <InlineError error={error} />;
 }

@@ -40,14 +40,18 @@ export function useErrorText() {
       return { message: error instanceof Error ? error.message : String(error), remedy: "" };
     }
     switch (error.code) {
-      case "unreachable":
+      case "client_unreachable":
         return { message: t("state.unreachable"), remedy: t("state.unreachableRemedy") };
-      case "not_json":
+      case "client_not_json":
         return { message: t("state.notJson"), remedy: t("state.notJsonRemedy") };
-      case "http":
+      case "client_http":
         return { message: t("state.http", { status: error.status }), remedy: "" };
       default:
-        return { message: error.message, remedy: error.remedy };
+        // A text of our own where the code says it all; otherwise the server's, which is exact.
+        return {
+          message: t(`error.${error.code}.message`, { defaultValue: "" }) || error.message,
+          remedy: t(`error.${error.code}.remedy`, { defaultValue: "" }) || error.remedy,
+        };
     }
   };
 }
