@@ -48,7 +48,6 @@ pub(crate) fn is_corruption(error: &TantivyError) -> bool {
         | TantivyError::SchemaError(_)
         | TantivyError::FieldNotFound(_)
         | TantivyError::IncompatibleIndex(_)
-        | TantivyError::InternalError(_)
         | TantivyError::OpenReadError(
             OpenReadError::FileDoesNotExist(_) | OpenReadError::IncompatibleIndex(_),
         ) => true,

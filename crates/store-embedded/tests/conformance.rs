@@ -1,5 +1,7 @@
 //! The suite every backend passes, and random queries against the meaning of the language.
 
+#![allow(clippy::unwrap_used)]
+
 use std::{path::PathBuf, rc::Rc};
 
 use proptest::prelude::*;

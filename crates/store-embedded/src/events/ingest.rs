@@ -102,12 +102,20 @@ impl Open {
         outcome
     }
 
-    /// Makes what is pending durable, in one step with its log position.
+    /// Makes what is pending durable, in one step with its log position. A writer can have failed
+    /// in its own thread long ago and tell only now, so a failure is tried again with a new one.
     pub(super) fn commit(&mut self, fields: Fields, path: &Path) -> tantivy::Result<()> {
         if !self.is_dirty() {
             return Ok(());
         }
+        if self.writer.is_some() && self.try_commit().is_ok() {
+            return Ok(());
+        }
         self.revive(fields, path)?;
+        self.try_commit()
+    }
+
+    fn try_commit(&mut self) -> tantivy::Result<()> {
         let position = self.appended.to_string();
         let Some(Writer(writer)) = &mut self.writer else {
             return Ok(());
@@ -117,12 +125,11 @@ impl Open {
             prepared.set_payload(&position);
             prepared.commit().map(drop)
         });
-        if outcome.is_err() {
-            self.writer = None;
-            return outcome;
+        match outcome {
+            Ok(()) => self.forget_pending(),
+            Err(_) => self.writer = None,
         }
-        self.forget_pending();
-        Ok(())
+        outcome
     }
 
     /// Gives up the writer; what is pending goes to the next one.

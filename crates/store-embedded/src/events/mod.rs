@@ -38,6 +38,7 @@ use self::{
     ingest::Open,
     manifest::{Entry, Manifest},
     partition::{Partition, Summary},
+    schema::Fields,
 };
 use crate::{
     error::{io, is_corruption, tantivy},
@@ -187,9 +188,24 @@ impl Events {
 
     /// Renames a damaged partition and goes on without it. If it is being written, a new one
     /// takes its place and gets what is pending.
-    fn set_aside(&self, partition: &Partition, error: &TantivyError) {
+    fn set_aside(&self, partition: &Arc<Partition>, error: &TantivyError) {
+        self.set_aside_during(&mut self.ingest(), partition, error);
+    }
+
+    fn set_aside_during(
+        &self,
+        ingest: &mut Ingest,
+        partition: &Arc<Partition>,
+        error: &TantivyError,
+    ) {
         let name = partition.name();
-        let mut ingest = self.ingest();
+        // Two searches can meet the same damage; the second must not take the new partition.
+        if !self
+            .partition(name)
+            .is_some_and(|current| Arc::ptr_eq(&current, partition))
+        {
+            return;
+        }
         if let Some(open) = ingest.open.iter_mut().find(|open| open.name == name) {
             open.drop_writer();
         }
@@ -232,10 +248,10 @@ impl Events {
         }
     }
 
-    /// The partition of a day, with a writer; returns its place among the open ones.
-    fn open_day(&self, ingest: &mut Ingest, name: &str) -> Result<usize> {
-        if let Some(index) = ingest.open.iter().position(|open| open.name == name) {
-            return Ok(index);
+    /// Gives the partition of a day a writer.
+    fn open_day(&self, ingest: &mut Ingest, name: &str) -> Result<()> {
+        if ingest.open.iter().any(|open| open.name == name) {
+            return Ok(());
         }
         while ingest.open.len() >= WRITERS_LIMIT {
             self.close_oldest(ingest)?;
@@ -254,12 +270,19 @@ impl Events {
             },
         );
         manifest::write(&self.dir, &ingest.manifest)?;
-        let open = Open::new(name, &path).map_err(|e| tantivy("write events", name, e))?;
+        let open = Open::new(name, &path);
+        if let (Err(error), Some(partition)) = (&open, self.partition(name))
+            && is_corruption(error)
+        {
+            self.set_aside_during(ingest, &partition, error);
+            return self.open_day(ingest, name);
+        }
+        let open = open.map_err(|e| tantivy("write events", name, e))?;
         if self.partition(name).is_none() {
             self.insert(&Arc::new(Partition::new(name.to_owned(), path, summary)));
         }
         ingest.open.push(open);
-        Ok(ingest.open.len() - 1)
+        Ok(())
     }
 
     fn close_oldest(&self, ingest: &mut Ingest) -> Result<()> {
@@ -278,16 +301,42 @@ impl Events {
     }
 
     fn commit_one(&self, ingest: &mut Ingest, index: usize) -> Result<()> {
-        let Some(open) = ingest.open.get_mut(index).filter(|open| open.is_dirty()) else {
+        let Some(name) = ingest
+            .open
+            .get(index)
+            .filter(|open| open.is_dirty())
+            .map(|open| open.name.clone())
+        else {
             return Ok(());
         };
-        let name = open.name.clone();
-        let Some(partition) = self.partition(&name) else {
-            return Ok(());
-        };
-        open.commit(partition.fields(), partition.path())
-            .map_err(|e| tantivy("commit events", &name, e))?;
+        self.write_to(ingest, &name, Open::commit)?;
         self.show(ingest, &name)
+    }
+
+    /// Does something with an open partition. When it turns out to be damaged, once more with the
+    /// new one in its place.
+    fn write_to(
+        &self,
+        ingest: &mut Ingest,
+        name: &str,
+        mut work: impl FnMut(&mut Open, Fields, &Path) -> tantivy::Result<()>,
+    ) -> Result<()> {
+        let mut again = true;
+        loop {
+            let (Some(partition), Some(open)) = (
+                self.partition(name),
+                ingest.open.iter_mut().find(|open| open.name == name),
+            ) else {
+                return Ok(());
+            };
+            match work(open, partition.fields(), partition.path()) {
+                Err(error) if again && is_corruption(&error) => {
+                    self.set_aside_during(ingest, &partition, &error);
+                    again = false;
+                }
+                outcome => return outcome.map_err(|e| tantivy("write events", name, e)),
+            }
+        }
     }
 
     /// Makes what was committed searchable.
@@ -295,9 +344,13 @@ impl Events {
         let Some(partition) = self.partition(name) else {
             return Ok(());
         };
-        partition
-            .reload()
-            .map_err(|e| tantivy("show committed events", name, e))?;
+        match partition.reload() {
+            Err(error) if is_corruption(&error) => {
+                self.set_aside_during(ingest, &partition, &error);
+                return Ok(());
+            }
+            outcome => outcome.map_err(|e| tantivy("show committed events", name, e))?,
+        };
         if let Some(entry) = ingest.manifest.partitions.get_mut(name) {
             entry.summary = partition.summary();
         }
@@ -349,13 +402,10 @@ impl EventStore for Events {
             days.entry(day(event)).or_default().push(event);
         }
         for (name, events) in days {
-            let index = self.open_day(&mut ingest, &name)?;
-            let (Some(partition), Some(open)) = (self.partition(&name), ingest.open.get_mut(index))
-            else {
-                continue;
-            };
-            open.add(partition.fields(), partition.path(), &events, position)
-                .map_err(|e| tantivy("write events", &name, e))?;
+            self.open_day(&mut ingest, &name)?;
+            self.write_to(&mut ingest, &name, |open, fields, path| {
+                open.add(fields, path, &events, position)
+            })?;
         }
         ingest.appended = ingest.appended.max(position);
         let pending: usize = ingest.open.iter().map(Open::pending_bytes).sum();

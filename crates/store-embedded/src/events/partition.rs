@@ -148,16 +148,21 @@ fn summarize(searcher: &Searcher) -> tantivy::Result<Summary> {
     Ok(summary)
 }
 
-/// Runs work on index files. tantivy panics on some damage; that is damage, not our end.
+/// Runs work that reads index files. tantivy panics on some damage, and calls some internal
+/// errors; that is damage, not our end.
 pub(super) fn guarded<T>(work: impl FnOnce() -> tantivy::Result<T>) -> tantivy::Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let reason = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("unknown");
-        Err(damaged(format!("reading it panicked: {reason}")))
-    })
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Err(TantivyError::InternalError(reason))) => Err(damaged(reason)),
+        Ok(outcome) => outcome,
+        Err(panic) => {
+            let reason = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("unknown");
+            Err(damaged(format!("reading it panicked: {reason}")))
+        }
+    }
 }
 
 /// An error that says the files are bad.

@@ -11,14 +11,28 @@ use rusqlite::{Connection, OptionalExtension, Transaction};
 use yinglong_model::{AgentId, Timestamp};
 use yinglong_store::state_store::{Counted, Report};
 
-/// Values kept in memory after a flush.
-const ENTRIES_LIMIT: usize = 200_000;
-/// (value, host) pairs kept in memory after a flush.
-const MEMBERS_LIMIT: usize = 1_000_000;
+/// What is kept in memory after a flush.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Values.
+    entries: usize,
+    /// (value, host) pairs.
+    members: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entries: 200_000,
+            members: 1_000_000,
+        }
+    }
+}
 
 /// All counters in memory.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
+    limits: Limits,
     entries: HashMap<(String, String), Entry>,
     agents: HashMap<AgentId, u32>,
     members: usize,
@@ -126,7 +140,7 @@ impl Counters {
             entry.new_members = Vec::new();
         }
         self.round += 1;
-        if self.entries.len() > ENTRIES_LIMIT || self.members > MEMBERS_LIMIT {
+        if self.entries.len() > self.limits.entries || self.members > self.limits.members {
             self.evict();
         }
     }
@@ -145,7 +159,7 @@ impl Counters {
         let median = *median;
         self.entries.retain(|_, entry| entry.round > median);
         self.members = self.entries.values().map(|entry| entry.members.len()).sum();
-        if self.members > MEMBERS_LIMIT {
+        if self.members > self.limits.members {
             self.entries.clear();
             self.members = 0;
         }
@@ -201,4 +215,52 @@ pub(super) fn integer(value: u64) -> i64 {
 
 pub(super) fn natural(value: i64) -> u64 {
     u64::try_from(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_was_forgotten_is_counted_on_from_the_database() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        super::super::schema::migrate(&mut connection).unwrap();
+        let mut counters = Counters {
+            limits: Limits {
+                entries: 5,
+                members: 12,
+            },
+            ..Counters::default()
+        };
+        let mut expected: HashMap<u64, (u64, HashSet<u64>)> = HashMap::new();
+        let mut seed = 1_u64;
+        for step in 0..2000_i64 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let (value, host) = ((seed >> 33) % 20, (seed >> 40) % 7);
+            let report = Report {
+                kind: "process".into(),
+                info: value.to_string(),
+                agent: AgentId::from_bits(host.into()),
+                at: Timestamp::from_secs(step),
+            };
+            let counted = counters.count(&connection, &report).unwrap();
+            let (count, hosts) = expected.entry(value).or_default();
+            *count += 1;
+            hosts.insert(host);
+            assert_eq!(counted.count, *count);
+            assert_eq!(counted.exist_count, hosts.len() as u64);
+            if seed.is_multiple_of(3) {
+                let transaction = connection.transaction().unwrap();
+                let rows = counters.write(&transaction).unwrap();
+                // Every other flush fails: nothing may be lost or doubled.
+                if seed.is_multiple_of(2) {
+                    transaction.commit().unwrap();
+                    counters.flushed(rows);
+                    assert!(counters.entries.len() <= 5 && counters.members <= 12);
+                }
+            }
+        }
+    }
 }

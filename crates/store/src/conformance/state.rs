@@ -291,7 +291,9 @@ fn alerts_have_an_identity(open: &OpenState) {
         None
     );
     let repeated = Alert { count: 2, ..newer };
-    store.apply(&with_alerts(&[repeated.clone()])).unwrap();
+    store
+        .apply(&with_alerts(std::slice::from_ref(&repeated)))
+        .unwrap();
     drop(store);
     let store = open();
     assert_eq!(store.alert("2").unwrap(), Some(repeated));
