@@ -17,8 +17,6 @@ mod listen;
 mod ports;
 mod session;
 mod sessions;
-#[cfg(test)]
-mod tests;
 
 use std::{
     net::SocketAddr,
@@ -71,7 +69,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from(([0, 0, 0, 0], 7301)),
+            listen: SocketAddr::from(([0, 0, 0, 0], 33433)),
             names: Vec::new(),
             max_connections: 20_000,
             max_unidentified: 512,
