@@ -81,10 +81,14 @@ fn a_real_sshd_three_wrong_passwords_three_wrong_keys_and_one_success_a09_a10() 
     }
 
     let log = files.path("sshd.log");
+    for record in ["wtmp", "btmp", "lastlog"] {
+        files.append(record, b"");
+        // sshd refuses a btmp that others could read.
+        fs::set_permissions(files.path(record), fs::Permissions::from_mode(0o600)).unwrap();
+    }
     let paths = Paths {
-        wtmp: PathBuf::from("/var/log/wtmp"),
-        btmp: PathBuf::from("/var/log/btmp"),
         auth: vec![log.clone()],
+        ..files.paths()
     };
     let context = Context::default();
     let kept = Kept::default();
@@ -96,22 +100,37 @@ fn a_real_sshd_three_wrong_passwords_three_wrong_keys_and_one_success_a09_a10() 
     let mark = format!("logins.auth:{}", log.display());
     wait_for("mark", || kept.marked(&mark).is_some());
 
+    // In a mount namespace of its own, sshd takes our files for those of the host.
+    let script = format!(
+        "for f in wtmp btmp lastlog; do [ -e /var/log/$f ] || continue; mount --bind \"$0/$f\" /var/log/$f || exit; done; \
+         exec {SSHD} -D -f \"$0/config\" -E \"$0/sshd.log\""
+    );
     let daemon = Daemon(
-        Command::new(SSHD)
-            .args(["-D", "-f", &path("config"), "-E", &path("sshd.log")])
+        Command::new("unshare")
+            .args(["-m", "sh", "-c", &script])
+            .arg(files.dir.path())
             .spawn()
             .unwrap(),
     );
     wait_for("sshd", || TcpStream::connect(("127.0.0.1", port)).is_ok());
 
     let ssh = |options: &[&str]| {
-        let mut ssh = Command::new("/usr/bin/ssh");
-        ssh.args(["-F", "/dev/null", "-p", &port.to_string()]);
+        // Whatever happens, a person's patience ends.
+        let mut ssh = Command::new("timeout");
+        ssh.args([
+            "60",
+            "/usr/bin/ssh",
+            "-F",
+            "/dev/null",
+            "-p",
+            &port.to_string(),
+        ]);
         for option in [
             "StrictHostKeyChecking=no",
             "UserKnownHostsFile=/dev/null",
             "IdentitiesOnly=yes",
             "IdentityAgent=none",
+            "ConnectTimeout=20",
         ]
         .iter()
         .chain(options)
