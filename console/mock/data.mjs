@@ -154,7 +154,7 @@ export function makeWorld(now = Date.now()) {
     const alert = {
       id: hex(next, 32), agent_id: host.agent_id, ip: host.ip, hostname: host.hostname, type: rule.type, source: rule.source,
       rule_id: rule.rule_id, level: rule.level, info: String(data[rule.field]), description: rule.description, description_zh: rule.zh,
-      attack: rule.attack, status: extra.status ?? 0, time: iso(at), raised_at: iso(at + 250), uptime: iso(at + 250), count: extra.count ?? 1,
+      attack: rule.attack, status: extra.status ?? 0, time: iso(at), raised_at: iso(at + 250), uptime: iso(at), count: extra.count ?? 1,
       matched: [{ field: rule.field, value: String(data[rule.field]), condition: rule.condition }], raw: stored ?? data,
     };
     alerts.push(alert);

@@ -151,7 +151,7 @@ export function makeServer() {
     if (route === "POST /tokens") return { token: "mock-join-token", expires_at: new Date(Date.now() + body.ttl_secs * 1000).toISOString(), command: "curl --fail --pinnedpubkey sha256//MOCK0fictional0key0not0for0use0000000000000= https://console.example.org/install.sh | sudo sh -s -- --join mock-join-token" };
     if (route === "GET /alerts") {
       const text = (query.get("text") ?? "").toLowerCase();
-      const rows = world.alerts.filter((a) => ["status", "level", "agent_id", "type"].every((key) => !query.get(key) || String(a[key]) === query.get(key)) && (!query.get("since") || a.time >= query.get("since")) && (!text || [a.source, a.info, a.hostname, a.description].some((v) => v.toLowerCase().includes(text))));
+      const rows = world.alerts.filter((a) => ["status", "level", "agent_id", "type"].every((key) => !query.get(key) || String(a[key]) === query.get(key)) && (!query.get("since") || a.time >= query.get("since")) && (!text || [a.source, a.info, a.description].some((v) => v.toLowerCase().includes(text))));
       const offset = Number(query.get("offset") ?? 0);
       return { alerts: rows.slice(offset, offset + Number(query.get("limit") ?? 50)), total: rows.length };
     }

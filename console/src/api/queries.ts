@@ -11,8 +11,8 @@ import {
 import { ApiError, del, get, post, setCsrfToken } from "./client";
 import type { Params } from "./client";
 import type {
-  Alert,
   AlertDetail,
+  AlertPage,
   AlertStatus,
   Bucket,
   EventPage,
@@ -133,7 +133,7 @@ export const useCreateToken = () =>
 export const useAlerts = (params: Params) =>
   useQuery({
     queryKey: ["alerts", params],
-    queryFn: () => get<{ alerts: Alert[]; total: number }>("/alerts", params),
+    queryFn: () => get<AlertPage>("/alerts", params),
     placeholderData: keepPreviousData,
   });
 

@@ -144,6 +144,11 @@ export interface Alert {
   raw: unknown;
 }
 
+export interface AlertPage {
+  alerts: Alert[];
+  total: number;
+}
+
 export interface Statistic {
   type: string;
   info: string;

@@ -270,7 +270,7 @@ export const en = {
   alerts: {
     title: "Alerts",
     list: "Alerts",
-    search: "Text in source, info or host",
+    search: "Text in source, what matched or description",
     host: "Host",
     anyHost: "Any host",
     anyLevel: "Any level",

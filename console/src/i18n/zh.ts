@@ -239,7 +239,7 @@ export const zh: Texts = {
   alerts: {
     title: "告警",
     list: "告警列表",
-    search: "来源、内容或主机中的文字",
+    search: "来源、命中内容或说明中的文字",
     host: "主机",
     anyHost: "所有主机",
     anyLevel: "所有级别",

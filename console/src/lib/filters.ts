@@ -47,7 +47,7 @@ export const toParams = (filter: AlertFilter): Params => ({
 /** Whether a fresh alert belongs into the list that is shown. */
 export function accepts(filter: AlertFilter, alert: Alert): boolean {
   const needle = filter.text.toLowerCase();
-  const haystack = [alert.source, alert.info, alert.description, alert.hostname, alert.ip];
+  const haystack = [alert.source, alert.info, alert.description];
   return (
     (filter.status === "all" || filter.status === String(alert.status)) &&
     (filter.level === "" || filter.level === String(alert.level)) &&
@@ -56,6 +56,20 @@ export function accepts(filter: AlertFilter, alert: Alert): boolean {
     (needle === "" || haystack.some((value) => value.toLowerCase().includes(needle)))
   );
 }
+
+/** Repetitions in the batch that raised an alert are at most this much later, milliseconds. */
+const SAME_MOMENT_MS = 1_000;
+
+/** Whether the stream tells of a new alert, not of a repetition or of a change of status. */
+export const isFirst = (alert: Alert) =>
+  alert.uptime === alert.time ||
+  Date.parse(alert.uptime) - Date.parse(alert.raised_at) < SAME_MOMENT_MS;
+
+/** The list with a repeated alert in its place; anything else leaves it as it is. */
+export const withRepeated = (alerts: Alert[], alert: Alert): Alert[] =>
+  alerts.some((row) => row.id === alert.id && row.status === alert.status)
+    ? alerts.map((row) => (row.id === alert.id ? alert : row))
+    : alerts;
 
 /** Whether anything beyond the status narrows the list. */
 export const isNarrowed = (filter: AlertFilter) =>

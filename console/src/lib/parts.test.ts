@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 
 import { ApiError, parseError, queryString } from "../api/client";
 import { techniqueUrl } from "./attack";
-import { accepts, fromSearch, toParams, toSearch } from "./filters";
+import { accepts, fromSearch, isFirst, toParams, toSearch, withRepeated } from "./filters";
 import { absolute, bytes, compact, duration, relative, text } from "./format";
 import { pieces } from "./highlight";
 import { bucketize } from "./histogram";
@@ -98,6 +98,26 @@ describe("alert filters (C11)", () => {
     expect(check("status=4")).toBe(false);
     expect(check("type=process")).toBe(false);
     expect(check("agent_id=y")).toBe(false);
+  });
+
+  it("tell new alerts from repeated and changed ones", () => {
+    const raised = {
+      id: "1",
+      count: 1,
+      status: 0,
+      time: "2026-01-31T09:29:59Z",
+      raised_at: "2026-01-31T09:30:00Z",
+      uptime: "2026-01-31T09:29:59Z",
+    } as Parameters<typeof isFirst>[0];
+    const repeated = { ...raised, count: 2, uptime: "2026-01-31T09:31:00Z" };
+    const handled = { ...raised, status: 1 as const, uptime: "2026-01-31T09:31:00Z" };
+    const ahead = { ...raised, time: "2026-01-31T10:30:00Z", uptime: "2026-01-31T10:30:00Z" };
+    expect(isFirst(raised)).toBe(true);
+    expect(isFirst(ahead), "the host's clock is ahead").toBe(true);
+    expect(isFirst(repeated)).toBe(false);
+    expect(isFirst(handled)).toBe(false);
+    expect(withRepeated([raised], repeated)).toEqual([repeated]);
+    expect(withRepeated([raised], handled)).toEqual([raised]);
   });
 });
 

@@ -7,10 +7,11 @@ import { Link, useSearchParams } from "react-router";
 
 import { ALERT_PAGE, useAlerts, useAlertTotal, useHosts, useOverview } from "../api/queries";
 import { useLiveAlerts } from "../api/stream";
+import type { AlertPage } from "../api/types";
 import { ALERT_STATUSES, EVENT_TYPES, INVENTORY_TYPES, LEVELS } from "../api/types";
 import { useTexts } from "../i18n";
 import type { AlertFilter } from "../lib/filters";
-import { accepts, fromSearch, isNarrowed, toParams, toSearch } from "../lib/filters";
+import { accepts, fromSearch, isFirst, isNarrowed, toParams, toSearch, withRepeated } from "../lib/filters";
 import { absolute, count } from "../lib/format";
 import { PageHead, useTypeName } from "../ui/parts";
 import { Empty, Failure, Loading } from "../ui/State";
@@ -23,7 +24,7 @@ export function AlertsPage() {
   const offset = Math.max(0, Number(search.get("offset")) || 0);
   const alerts = useAlerts({ ...toParams(filter), offset, limit: ALERT_PAGE });
   const overview = useOverview();
-  const fresh = useFresh(filter, alerts.data?.total);
+  const fresh = useFresh(filter, alerts.data);
   const shown = alerts.data?.alerts ?? [];
   const total = alerts.data?.total ?? 0;
 
@@ -105,16 +106,23 @@ export function AlertsPage() {
  * Counts alerts that came since the list was read, so that rows never move under the mouse. The
  * live stream says so at once; the total, asked now and then, finds what an interruption hid.
  */
-function useFresh(filter: AlertFilter, listed: number | undefined) {
+function useFresh(filter: AlertFilter, list: AlertPage | undefined) {
   const client = useQueryClient();
   const total = useAlertTotal(toParams(filter)).data;
   const [ids, setIds] = useState<ReadonlySet<string>>(new Set());
   const empty = () => setIds(new Set());
   useLiveAlerts((alert) => {
-    if (accepts(filter, alert)) setIds((before) => new Set(before).add(alert.id));
+    if (list?.alerts.some((row) => row.id === alert.id)) {
+      client.setQueriesData<AlertPage>(
+        { queryKey: ["alerts"] },
+        (page) => page && { ...page, alerts: withRepeated(page.alerts, alert) },
+      );
+    } else if (isFirst(alert) && accepts(filter, alert)) {
+      setIds((before) => new Set(before).add(alert.id));
+    }
   });
   return {
-    count: Math.max(ids.size, total === undefined || listed === undefined ? 0 : total - listed),
+    count: Math.max(ids.size, total === undefined || !list ? 0 : total - list.total),
     clear: empty,
     show: () => {
       empty();
