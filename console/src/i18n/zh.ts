@@ -328,8 +328,10 @@ export const zh: Texts = {
     helpTitle: "如何搜索",
     helpIntro: "条件之间用竖线分隔，须全部满足。每个条件由字段、冒号和值组成；必须包含 type:。",
     help1: "值中任意位置的词",
-    help2: "与整个值完全一致",
+    help2: "与整个值逐字一致",
     help3: "任意字段中的词",
+    help4: "正则表达式，不区分大小写；值中的竖线写作 \\|",
+    help5: "数字比较：>、>=、<、<=",
     examples: "示例",
     example: {
       process: "名为 curl 的程序",

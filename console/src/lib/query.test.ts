@@ -42,8 +42,17 @@ describe("a query", () => {
     expect(parse(build(conditions))).toEqual(conditions);
   });
 
-  it("leaves out values that the language cannot express", () => {
-    expect(build([{ key: "command", value: "a | b" }, { key: "name", value: "x" }])).toBe("name:x");
+  it("writes bars inside values with a backslash, and leaves out what has no value", () => {
+    const conditions = [
+      { key: "command.keyword", value: "a | b\\|c" },
+      { key: "name", value: "" },
+    ];
+    expect(build(conditions)).toBe("command.keyword:a \\| b\\\\|c");
+    expect(parse(build(conditions))).toEqual([conditions[0]]);
+    expect(parse("type:file | path:/a\\|b/")).toEqual([
+      { key: "type", value: "file" },
+      { key: "path", value: "/a|b/" },
+    ]);
   });
 
   it("names its type only when it is one of the contract", () => {
@@ -60,6 +69,7 @@ describe("suggestions", () => {
     expect(segmentAt(query, 17)).toMatchObject({ key: "na", value: undefined });
     expect(segmentAt(query, 4)).toMatchObject({ key: "type", value: "process" });
     expect(segmentAt(query, query.length)).toMatchObject({ key: "pid", value: "1" });
+    expect(segmentAt("type:file | path:a\\|b", 22)).toMatchObject({ key: "path", value: "a|b" });
   });
 
   it("replace that condition and leave the others", () => {
@@ -80,9 +90,11 @@ describe("the jump from an alert to the search (C13)", () => {
     });
   });
 
-  it("skips what the event does not have or the language cannot express", () => {
+  it("skips what the event does not have", () => {
     const raw = { data: { path: "/var/www/a|b.php", hash: "" } };
-    expect(jumpFromAlert(alert({ type: "file", raw }))?.q).toBe("type:file | ip:192.0.2.1");
+    expect(jumpFromAlert(alert({ type: "file", raw }))?.q).toBe(
+      "type:file | ip:192.0.2.1 | path.keyword:/var/www/a\\|b.php",
+    );
   });
 
   it("does not exist for inventories and server checks", () => {

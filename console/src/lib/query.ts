@@ -1,4 +1,7 @@
-/** The search language: conditions `key:value` joined by bars; the first colon splits. */
+/**
+ * The search language: conditions `key:value` joined by bars; the first colon splits. A bar inside
+ * a value is written `\|`.
+ */
 
 import type { Alert, EventType } from "../api/types";
 import { EVENT_TYPES } from "../api/types";
@@ -8,25 +11,33 @@ export interface Condition {
   value: string;
 }
 
+/** Places of the bars that join conditions. */
+const bars = (query: string) => [...query.matchAll(/(?<!\\)\|/g)].map((match) => match.index);
+
+const unescape = (value: string) => value.replaceAll("\\|", "|");
+
 /** Splits a query into its conditions; a part without a colon gets an empty value. */
 export function parse(query: string): Condition[] {
-  return query
-    .split("|")
-    .map((part) => part.trim())
+  const ends = [...bars(query), query.length];
+  return ends
+    .map((end, index) => query.slice(index === 0 ? 0 : (ends[index - 1] ?? 0) + 1, end).trim())
     .filter((part) => part !== "")
     .map((part) => {
       const colon = part.indexOf(":");
       return colon < 0
         ? { key: part, value: "" }
-        : { key: part.slice(0, colon).trim(), value: part.slice(colon + 1).trim() };
+        : { key: part.slice(0, colon).trim(), value: unescape(part.slice(colon + 1).trim()) };
     });
 }
 
-/** Joins conditions. A value with a bar cannot be written in the language and is left out. */
+/** One condition as it is written. */
+export const write = ({ key, value }: Condition) => `${key}:${value.replaceAll("|", "\\|")}`;
+
+/** Joins the conditions that have a value. */
 export const build = (conditions: Condition[]) =>
   conditions
-    .filter(({ value }) => value !== "" && !value.includes("|"))
-    .map(({ key, value }) => `${key}:${value}`)
+    .filter(({ value }) => value !== "")
+    .map(write)
     .join(" | ");
 
 /** The type a query asks for, when it names one of the event types. */
@@ -49,14 +60,19 @@ export interface Segment {
 }
 
 export function segmentAt(query: string, caret: number): Segment {
-  const start = query.lastIndexOf("|", Math.max(0, caret - 1)) + 1;
-  const bar = query.indexOf("|", caret);
-  const end = bar < 0 ? query.length : bar;
+  const all = bars(query);
+  const start = (all.filter((bar) => bar < caret).at(-1) ?? -1) + 1;
+  const end = all.find((bar) => bar >= caret) ?? query.length;
   const part = query.slice(start, end);
   const colon = part.indexOf(":");
   return colon < 0
     ? { start, end, key: part.trim(), value: undefined }
-    : { start, end, key: part.slice(0, colon).trim(), value: part.slice(colon + 1).trim() };
+    : {
+        start,
+        end,
+        key: part.slice(0, colon).trim(),
+        value: unescape(part.slice(colon + 1).trim()),
+      };
 }
 
 /** Puts `condition` in place of a segment, with one space around bars. */

@@ -5,7 +5,7 @@ import { useEffect, useRef, useState } from "react";
 import { useSuggestions } from "../api/queries";
 import { EVENT_TYPES } from "../api/types";
 import { useTexts } from "../i18n";
-import { build, eventType, replaceSegment, segmentAt } from "../lib/query";
+import { eventType, replaceSegment, segmentAt, write } from "../lib/query";
 
 interface QueryInputProps {
   /** The query in the address; a new one replaces what stands in the field. */
@@ -45,14 +45,14 @@ export function QueryInput({ asked, onRun }: QueryInputProps) {
   };
   if (namesType) {
     for (const type of EVENT_TYPES) {
-      if (type.startsWith(prefix)) offer(type, build([{ key: "type", value: type }]));
+      if (type.startsWith(prefix)) offer(type, write({ key: "type", value: type }));
     }
   } else if (segment.value === undefined) {
     if (!eventType(query) && "type".startsWith(prefix)) offer("type:", "type:");
     for (const field of suggestions.data?.fields ?? []) offer(`${field}:`, `${field}:`);
   } else {
     for (const value of suggestions.data?.values ?? []) {
-      if (!value.includes("|")) offer(value, `${exact(segment.key, value)}:${value}`);
+      offer(value, write({ key: exact(segment.key, value), value }));
     }
   }
 

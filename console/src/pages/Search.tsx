@@ -156,6 +156,14 @@ function Syntax() {
           <dt>all:tmp</dt>
           <dd>{t("search.help3")}</dd>
         </div>
+        <div>
+          <dt>{"command:/curl.+\\| *sh/"}</dt>
+          <dd>{t("search.help4")}</dd>
+        </div>
+        <div>
+          <dt>{"pid:>=1000"}</dt>
+          <dd>{t("search.help5")}</dd>
+        </div>
       </dl>
     </>
   );
