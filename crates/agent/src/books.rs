@@ -18,6 +18,9 @@ use yinglong_spool::Spool;
 
 use crate::filter::Filter;
 
+/// Stream whose marks say what was sent, not how far a source was read.
+const INVENTORY: &str = "inventory";
+
 /// What is remembered with every batch in the spool.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -71,7 +74,11 @@ impl Books {
 
     /// Puts a filter in force.
     pub fn set_filter(&self, filter: Filter) {
-        *self.0.filter.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(filter);
+        *self
+            .0
+            .filter
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(filter);
     }
 
     /// The ledger as of the last commit.
@@ -89,12 +96,10 @@ impl Books {
         self.0.appended.subscribe()
     }
 
-    /// Counts records that were spooled but cannot be delivered.
-    pub fn undeliverable(&self, stream: &str, reason: DropReason, count: u64) {
-        let mut note = self.lock();
-        let ledger = note.ledger.stream(stream);
-        ledger.spooled = ledger.spooled.saturating_sub(count);
-        *ledger.dropped.entry(reason).or_default() += count;
+    /// Counts records that were spooled but cannot be read back. Which streams they belonged to
+    /// cannot be told any more, so they have a line of their own.
+    pub fn lost_in_spool(&self, reason: DropReason, count: u64) {
+        self.lock().ledger.stream("spool").lose(reason, count);
     }
 
     fn filter(&self) -> Arc<Filter> {
@@ -156,18 +161,19 @@ impl Outlet for SpoolOutlet {
             return Ok(());
         }
         let mut note = self.books.lock();
-        note.marks.extend(self.marks.drain(..));
         let change = std::mem::take(&mut self.change);
         let mut records = std::mem::take(&mut self.records);
         loop {
             let count = records.len() as u64;
             let mut next = note.clone();
+            next.marks.extend(self.marks.iter().cloned());
             post(next.ledger.stream(self.stream), &change, count);
             let bytes = serde_json::to_vec(&next).map_err(|error| Error::Spool(error.into()))?;
             match self.books.0.spool.append(&records, &bytes) {
                 Ok(last) => {
                     *note = next;
                     drop(note);
+                    self.marks.clear();
                     self.books.0.appended.send_replace(last);
                     // The vector is kept: a busy sensor commits twenty times a second.
                     records.clear();
@@ -179,11 +185,20 @@ impl Outlet for SpoolOutlet {
                     let ledger = note.ledger.stream(self.stream);
                     *ledger.dropped.entry(DropReason::SpoolFull).or_default() += count;
                     records.clear();
-                    tracing::warn!(stream = self.stream, count, "the spool is full; events are dropped until the server takes some");
+                    if self.stream == INVENTORY {
+                        // A list counts as sent only when it was: it is offered again next time.
+                        self.marks.clear();
+                    }
+                    tracing::warn!(
+                        stream = self.stream,
+                        count,
+                        "the spool is full; events are dropped until the server takes some"
+                    );
                 }
                 Err(error) if error.is_out_of_space() => {
                     // Not even the note fits: it stays in memory and goes with the next commit.
                     *note = next;
+                    self.marks.clear();
                     return Ok(());
                 }
                 Err(error) => return Err(Error::Spool(Box::new(error))),
@@ -212,13 +227,20 @@ mod tests {
     use super::*;
 
     fn open(dir: &Path, max_bytes: u64) -> Books {
-        let options = Options { new_epoch: 1, segment_bytes: 1 << 20, max_bytes };
+        let options = Options {
+            new_epoch: 1,
+            segment_bytes: 1 << 20,
+            max_bytes,
+        };
         let (spool, recovery) = Spool::open(dir, options).unwrap();
         Books::open(spool, recovery.note.as_deref())
     }
 
     fn execution(name: &str) -> Observation {
-        let process = Process { name: name.into(), ..Process::default() };
+        let process = Process {
+            name: name.into(),
+            ..Process::default()
+        };
         Observation::Event {
             occurred_at: Timestamp::from_secs(1),
             data: EventData::Process(Box::new(process)),
@@ -241,9 +263,15 @@ mod tests {
         let books = open(dir.path(), 1 << 20);
         assert_eq!(books.ledger(), before);
         let ledger = &before.streams["process"];
-        assert_eq!((ledger.emitted, ledger.spooled, ledger.dropped_total()), (4, 1, 3));
+        assert_eq!(
+            (ledger.emitted, ledger.spooled, ledger.dropped_total()),
+            (4, 1, 3)
+        );
         assert!(ledger.balances());
-        assert_eq!(books.outlet("process").marked("process.ring").as_deref(), Some("17"));
+        assert_eq!(
+            books.outlet("process").marked("process.ring").as_deref(),
+            Some("17")
+        );
         assert_eq!(books.spool().usage().records, 1);
     }
 
@@ -252,7 +280,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let books = open(dir.path(), 1 << 20);
         let mut outlet = books.outlet("process");
-        let document = config::Filter { process: vec!["^/bin/true$".into()], ..Default::default() };
+        let document = config::Filter {
+            process: vec!["^/bin/true$".into()],
+            ..Default::default()
+        };
         books.set_filter(Filter::new(&document).0);
         outlet.commit().unwrap();
         outlet.emit(execution("/bin/true"));

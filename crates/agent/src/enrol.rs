@@ -17,7 +17,7 @@ use yinglong_pki::{
 use yinglong_proto::v1::{self, enrolment_client::EnrolmentClient};
 use zeroize::Zeroizing;
 
-use crate::uplink::{DialError, dial};
+use crate::uplink::{DialError, Rejected, dial};
 
 /// Key, certificate and authority in one file, so that there is never only a part of them.
 const FILE: &str = "identity.pem";
@@ -83,6 +83,20 @@ pub struct Identity {
     pub tls: TlsIdentity,
 }
 
+impl Clone for Identity {
+    fn clone(&self) -> Self {
+        Self {
+            agent: self.agent.clone(),
+            authority: self.authority,
+            tls: TlsIdentity {
+                chain: self.tls.chain.clone(),
+                key: self.tls.key.clone_key(),
+                not_after: self.tls.not_after,
+            },
+        }
+    }
+}
+
 /// The identity this host got when it joined; none if it has not joined.
 ///
 /// # Errors
@@ -113,7 +127,7 @@ pub async fn enrol(server: &str, token: &JoinToken, state_dir: &Path) -> Result<
     files::private_dir(state_dir)?;
     let key = AgentKey::generate()?;
     let config = tls::agent_config(token.authority, None)?;
-    let channel = dial(server, Arc::new(config)).await?;
+    let channel = dial(server, Arc::new(config), &Rejected::default()).await?;
     let hostname = nix::unistd::gethostname().unwrap_or_default();
     let request = v1::EnrolRequest {
         token: token.secret.to_vec(),

@@ -26,12 +26,22 @@ impl Filter {
         let file = compile(&document.file, &mut refused);
         let mut networks = Vec::new();
         for text in &document.ip {
-            match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
+            match text
+                .parse::<IpNet>()
+                .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            {
                 Ok(network) => networks.push(network),
                 Err(_) => refused.push(text.clone()),
             }
         }
-        (Self { process, file, networks }, refused)
+        (
+            Self {
+                process,
+                file,
+                networks,
+            },
+            refused,
+        )
     }
 
     /// Whether an event is left out.
@@ -53,7 +63,10 @@ impl Filter {
 
 fn compile(patterns: &[String], refused: &mut Vec<String>) -> RegexSet {
     let build = |patterns: &[&String]| {
-        RegexSetBuilder::new(patterns).case_insensitive(true).size_limit(10 << 20).build()
+        RegexSetBuilder::new(patterns)
+            .case_insensitive(true)
+            .size_limit(10 << 20)
+            .build()
     };
     let (good, bad): (Vec<_>, Vec<_>) = patterns.iter().partition(|p| build(&[p]).is_ok());
     refused.extend(bad.into_iter().cloned());
@@ -72,19 +85,32 @@ mod tests {
 
     fn filter(process: &[&str], file: &[&str], ip: &[&str]) -> (Filter, Vec<String>) {
         let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-        Filter::new(&config::Filter { process: owned(process), file: owned(file), ip: owned(ip) })
+        Filter::new(&config::Filter {
+            process: owned(process),
+            file: owned(file),
+            ip: owned(ip),
+        })
     }
 
     fn process(name: &str) -> EventData {
-        EventData::Process(Box::new(Process { name: name.into(), ..Process::default() }))
+        EventData::Process(Box::new(Process {
+            name: name.into(),
+            ..Process::default()
+        }))
     }
 
     fn file(path: &str) -> EventData {
-        EventData::File(File { path: path.into(), ..File::default() })
+        EventData::File(File {
+            path: path.into(),
+            ..File::default()
+        })
     }
 
     fn peer(ip: &str) -> EventData {
-        EventData::Connection(Connection { remote_ip: ip.into(), ..Connection::default() })
+        EventData::Connection(Connection {
+            remote_ip: ip.into(),
+            ..Connection::default()
+        })
     }
 
     #[test]

@@ -1,1 +1,20 @@
+//! The agent: observes its host and brings what it saw to a server.
+//!
+//! - **Guarantees**: an observation is spooled, filtered or counted as dropped, and the books say
+//!   which, across kills of the worker at any point. A host without a server keeps observing.
+//! - **Invariants**: sensors write to the spool through [`books`] only; a record leaves the spool
+//!   only after a server said that it is durable. The agent listens on no port.
+//! - **Not here**: sensors themselves, detection, anything of the server.
 
+#![forbid(unsafe_code)]
+
+pub mod books;
+pub mod daemon;
+pub mod enrol;
+pub mod filter;
+mod outbox;
+pub mod report;
+pub mod sensors;
+pub mod spools;
+pub mod uplink;
+pub mod worker;

@@ -9,6 +9,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, Endpoint};
 use yinglong_pki::tls::{WrongAuthority, server_name};
 
+use super::watched::{Rejected, Watched};
+
 /// Port of servers that are named without one.
 pub const DEFAULT_PORT: u16 = 33433;
 
@@ -67,13 +69,20 @@ pub enum DialError {
 }
 
 /// Connects once; a lost connection is not made again behind the caller's back.
-pub(crate) async fn dial(server: &str, tls: Arc<ClientConfig>) -> Result<Channel, DialError> {
+///
+/// `rejected` becomes true if the server refuses this host's certificate, before or after this.
+pub(crate) async fn dial(
+    server: &str,
+    tls: Arc<ClientConfig>,
+    rejected: &Rejected,
+) -> Result<Channel, DialError> {
     let address = with_port(server).ok_or_else(|| DialError::Address(server.to_owned()))?;
     let connecting = tokio::time::timeout(CONNECT_TIMEOUT, connect(&address, tls)).await;
     let stream = connecting.map_err(|_| DialError::Timeout {
         server: address.clone(),
     })??;
-    let mut stream = Some(TokioIo::new(stream));
+    let rejected = rejected.clone();
+    let mut stream = Some(TokioIo::new(Watched { stream, rejected }));
     let once = tower::service_fn(move |_| {
         let stream = stream.take();
         async move { stream.ok_or_else(|| io::Error::other("the connection is closed")) }
@@ -143,7 +152,7 @@ fn wrong_authority(error: &io::Error) -> Option<WrongAuthority> {
 }
 
 /// Whether the server ended the connection because of our certificate. It says so only after the
-/// handshake is over for us (TLS 1.3), so this is found in errors of the first call.
+/// handshake is over for us (TLS 1.3), so this is found in errors of the first reads.
 pub(super) fn certificate_rejected(error: &(dyn StdError + 'static)) -> bool {
     matches!(
         tls_error(error),

@@ -10,6 +10,7 @@ mod backoff;
 mod dial;
 mod refusal;
 mod stream;
+mod watched;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,6 +25,7 @@ use yinglong_proto::v1;
 pub(crate) use dial::dial;
 pub use dial::{DEFAULT_PORT, DialError};
 pub use refusal::Ended;
+pub(crate) use watched::Rejected;
 
 use crate::enrol::Identity;
 
@@ -168,10 +170,15 @@ impl Uplink {
     }
 
     async fn attach(&self, server: &str, tls: Arc<rustls::ClientConfig>) -> Ended {
-        match dial(server, tls).await {
+        let rejected = Rejected::default();
+        let ended = match dial(server, tls, &rejected).await {
             Ok(channel) => stream::run(self, server, channel).await,
             Err(error) => Ended::Dial(error),
+        };
+        if rejected.get() {
+            return Ended::CertificateRejected;
         }
+        ended
     }
 
     fn down(&self, reason: &str) {

@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 
 use tonic::{Code, Status};
 
-use super::{DialError, OutboxError, dial::certificate_rejected};
+use super::{DialError, OutboxError};
 
 /// Why a stream ended or never began.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +15,12 @@ pub enum Ended {
     /// The server, or the network between, ended it.
     #[error("the stream ended: {}", _0.message())]
     Status(Box<Status>),
+    /// The server refused this host's certificate during the TLS handshake.
+    #[error(
+        "the server does not accept this host's certificate: it is expired or of another \
+         authority; enrol again with a new token"
+    )]
+    CertificateRejected,
     /// The server closed the stream without a word.
     #[error("the server closed the stream")]
     Closed,
@@ -59,11 +65,6 @@ pub(super) fn in_words(ended: &Ended) -> String {
 }
 
 fn status_in_words(status: &Status) -> String {
-    if certificate_rejected(status) {
-        return "the server does not accept this host's certificate: it is expired or of another \
-                authority; enrol again with a new token"
-            .to_owned();
-    }
     let said = status.message();
     match status.code() {
         Code::PermissionDenied => "this host was revoked; enrol again with a new token".to_owned(),

@@ -1,0 +1,150 @@
+//! The supervisor: keeps a worker running, and keeps the kernel's records while none runs.
+//!
+//! The daemon does next to nothing, so that little can go wrong with it. It holds the BPF programs
+//! and their ring open: when the worker is killed, executions keep filling the ring, and the next
+//! worker continues where the last one stopped.
+
+use std::{
+    io::{BufRead, BufReader},
+    os::{fd::OwnedFd, unix::process::CommandExt as _},
+    path::Path,
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use yinglong_sensor_linux::process::{self, BpfIds};
+
+/// A worker that lived at least so long is started again at once.
+const STEADY: Duration = Duration::from_secs(10);
+/// Longest pause before a worker that keeps failing is started again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long a worker may take to end by itself.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How often the worker and the stop signal are looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What the worker has loaded into the kernel, held open.
+#[derive(Default)]
+struct Held {
+    ids: Option<BpfIds>,
+    /// Never read: holding them is the point.
+    _open: Vec<OwnedFd>,
+}
+
+/// Runs workers until `stop` is set. `arguments` are those of the worker.
+///
+/// # Errors
+/// The agent's own program cannot be started.
+pub fn run(state: &Path, arguments: &[String], stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    let held = Arc::new(Mutex::new(Held::default()));
+    let mut pause = Duration::ZERO;
+    while !stop.load(Ordering::Acquire) {
+        let started = Instant::now();
+        let mut worker = start(state, arguments, &held)?;
+        tracing::info!(pid = worker.id(), "worker started");
+        if let Some(output) = worker.stdout.take() {
+            let held = Arc::clone(&held);
+            thread::Builder::new()
+                .name("worker-output".into())
+                .spawn(move || keep(output, &held))?;
+        }
+        let ended = supervise(&mut worker, stop)?;
+        if stop.load(Ordering::Acquire) {
+            tracing::info!(%ended, "worker stopped");
+            return Ok(());
+        }
+        pause = if started.elapsed() >= STEADY {
+            Duration::ZERO
+        } else {
+            (pause * 2).clamp(Duration::from_millis(200), LONGEST_PAUSE)
+        };
+        tracing::error!(%ended, ?pause, "worker ended; starting it again");
+        let until = Instant::now() + pause;
+        while Instant::now() < until && !stop.load(Ordering::Acquire) {
+            thread::sleep(LOOK);
+        }
+    }
+    Ok(())
+}
+
+fn start(state: &Path, arguments: &[String], held: &Mutex<Held>) -> anyhow::Result<Child> {
+    let program = std::env::current_exe().context("the agent's own program cannot be found")?;
+    let mut command = Command::new(program);
+    command
+        .arg("run")
+        .arg("--state")
+        .arg(state)
+        .args(arguments)
+        .stdout(Stdio::piped());
+    command.stdin(Stdio::null());
+    // The daemon's own group gets the terminal's Ctrl-C; the worker is told by the daemon.
+    command.process_group(0);
+    let ids = held
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .ids
+        .clone();
+    if let Some(ids) = ids {
+        command.arg("--adopt").arg(serde_json::to_string(&ids)?);
+    }
+    command.spawn().context("the worker cannot be started")
+}
+
+/// Reads what the worker says it loaded, and holds it open.
+fn keep(output: ChildStdout, held: &Mutex<Held>) {
+    for line in BufReader::new(output).lines().map_while(Result::ok) {
+        let Ok(ids) = serde_json::from_str::<BpfIds>(&line) else {
+            continue;
+        };
+        match process::hold(&ids) {
+            Ok(open) => {
+                *held.lock().unwrap_or_else(PoisonError::into_inner) = Held {
+                    ids: Some(ids),
+                    _open: open,
+                };
+            }
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "executions while the worker is away will be missed"
+            ),
+        }
+    }
+}
+
+/// Waits for the worker to end; ends it when asked to stop.
+fn supervise(worker: &mut Child, stop: &AtomicBool) -> anyhow::Result<std::process::ExitStatus> {
+    let mut asked: Option<Instant> = None;
+    loop {
+        if let Some(status) = worker
+            .try_wait()
+            .context("the worker cannot be waited for")?
+        {
+            return Ok(status);
+        }
+        match asked {
+            None if stop.load(Ordering::Acquire) => {
+                let pid = Pid::from_raw(i32::try_from(worker.id())?);
+                // The worker may have ended in between; the next look sees that.
+                let _ = kill(pid, Signal::SIGTERM);
+                asked = Some(Instant::now());
+            }
+            Some(since) if since.elapsed() >= STOP_GRACE => {
+                tracing::warn!("the worker does not end; it is killed");
+                worker.kill().context("the worker cannot be killed")?;
+                asked = Some(Instant::now());
+            }
+            _ => {}
+        }
+        thread::sleep(LOOK);
+    }
+}

@@ -1,0 +1,289 @@
+//! The sensors of this host, each on a thread of its own, started again when it fails.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+use yinglong_model::host::SensorStatus;
+use yinglong_sensor::{Context, Error, Outlet as _, Sensor};
+use yinglong_sensor_linux::{
+    accounts::Accounts,
+    files::{self, WebRoots},
+    inventory, logins, network,
+    process::{self, BpfIds},
+    tree::Tree,
+};
+
+use crate::books::Books;
+
+/// Pause before a failed sensor is started again.
+const RESTART_PAUSE: Duration = Duration::from_secs(10);
+
+/// What sensors need to know at their start.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// BPF programs an earlier worker of the same daemon loaded.
+    pub adopt: Option<BpfIds>,
+    /// Processes whose doings are not reported: the agent's own.
+    pub excluded_pids: Vec<u32>,
+}
+
+/// Makes a sensor; called again after a failure.
+type Open = Box<dyn FnMut() -> Result<Box<dyn Sensor>, Error> + Send>;
+
+/// Running sensors.
+pub struct Sensors {
+    threads: Vec<JoinHandle<()>>,
+    board: Board,
+    roots: WebRoots,
+}
+
+/// State of every sensor, for reports. Cheap to clone.
+#[derive(Clone)]
+pub struct Board {
+    statuses: Arc<Mutex<Vec<SensorStatus>>>,
+    changed: watch::Sender<u64>,
+}
+
+impl Board {
+    fn new() -> Self {
+        Self {
+            statuses: Arc::default(),
+            changed: watch::channel(0).0,
+        }
+    }
+
+    /// What every sensor uses and why, in the order they were started.
+    pub fn statuses(&self) -> Vec<SensorStatus> {
+        self.statuses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Wakes when a status changes.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn post(&self, status: SensorStatus) {
+        let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+        match statuses
+            .iter_mut()
+            .find(|known| known.stream == status.stream)
+        {
+            Some(known) if *known == status => return,
+            Some(known) => *known = status,
+            None => statuses.push(status),
+        }
+        drop(statuses);
+        self.changed.send_modify(|count| *count += 1);
+    }
+}
+
+impl Sensors {
+    /// Starts all of them. `loaded` is told what BPF programs to keep for the next worker.
+    ///
+    /// # Errors
+    /// The operating system refuses a thread.
+    pub fn start(
+        context: &Context,
+        books: &Books,
+        options: &Options,
+        loaded: impl Fn(&BpfIds) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (tree, accounts, roots) = (Tree::default(), Accounts::default(), WebRoots::default());
+        let mut sensors = Self {
+            threads: Vec::new(),
+            board: Board::new(),
+            roots: roots.clone(),
+        };
+
+        let mut process_options = process::Options {
+            adopt: options.adopt.clone(),
+            excluded_pids: options.excluded_pids.clone(),
+            ..process::Options::default()
+        };
+        let process_tree = (tree.clone(), accounts.clone());
+        sensors.spawn(
+            context,
+            books,
+            "process",
+            Box::new(move || {
+                let (tree, accounts) = process_tree.clone();
+                let opened = process::open(tree, accounts, process_options.clone())?;
+                if let Some(ids) = &opened.ids {
+                    loaded(ids);
+                    process_options.adopt = Some(ids.clone());
+                }
+                Ok(opened.sensor)
+            }),
+        )?;
+        let network_tree = (tree.clone(), accounts.clone());
+        sensors.spawn(
+            context,
+            books,
+            "connection",
+            Box::new(move || {
+                let (tree, accounts) = network_tree.clone();
+                network::open(tree, accounts, network::Options::from_env())
+            }),
+        )?;
+        let file_options = files::Options {
+            excluded_pids: options.excluded_pids.clone(),
+            ..files::Options::default()
+        };
+        let file_roots = roots.clone();
+        sensors.spawn(
+            context,
+            books,
+            "file",
+            Box::new(move || {
+                files::open(
+                    tree.clone(),
+                    accounts.clone(),
+                    file_roots.clone(),
+                    file_options.clone(),
+                )
+            }),
+        )?;
+        sensors.spawn(
+            context,
+            books,
+            "loginlog",
+            Box::new(|| {
+                logins::open(logins::Options {
+                    paths: logins::Paths::of_host(),
+                })
+            }),
+        )?;
+        sensors.spawn(
+            context,
+            books,
+            "inventory",
+            Box::new(move || {
+                let roots = roots.clone();
+                inventory::open(inventory::Options {
+                    root: PathBuf::from("/"),
+                    web_roots: Box::new(move |found| roots.set(found)),
+                })
+            }),
+        )?;
+        Ok(sensors)
+    }
+
+    /// State of every sensor.
+    pub fn board(&self) -> Board {
+        self.board.clone()
+    }
+
+    /// Web roots found so far.
+    pub fn roots(&self) -> WebRoots {
+        self.roots.clone()
+    }
+
+    /// Waits until every sensor has ended, after [`Context::stop`].
+    pub fn join(self) {
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a sensor ended badly");
+            }
+        }
+    }
+
+    fn spawn(
+        &mut self,
+        context: &Context,
+        books: &Books,
+        stream: &'static str,
+        open: Open,
+    ) -> std::io::Result<()> {
+        let keeper = Keeper {
+            stream,
+            open,
+            context: context.clone(),
+            books: books.clone(),
+            board: self.board.clone(),
+        };
+        let thread = thread::Builder::new()
+            .name(stream.to_owned())
+            .spawn(move || keeper.run())?;
+        self.threads.push(thread);
+        Ok(())
+    }
+}
+
+/// Keeps one sensor going.
+struct Keeper {
+    stream: &'static str,
+    open: Open,
+    context: Context,
+    books: Books,
+    board: Board,
+}
+
+impl Keeper {
+    fn run(mut self) {
+        while !self.context.stopping() {
+            let failure = match (self.open)() {
+                Ok(mut sensor) => {
+                    let status = sensor.status();
+                    tracing::info!(
+                        stream = self.stream,
+                        source = status.source,
+                        reason = status.reason,
+                        "observing"
+                    );
+                    self.board.post(status);
+                    let mut outlet = self.books.outlet(self.stream);
+                    let ended = sensor.run(&self.context, &mut outlet);
+                    // What was emitted before a failure is still worth keeping.
+                    let kept = outlet.commit();
+                    match ended.and(kept) {
+                        Ok(()) if self.context.stopping() => return,
+                        Ok(()) => "it ended by itself".to_owned(),
+                        Err(error) => chain(&error),
+                    }
+                }
+                Err(error) => chain(&error),
+            };
+            tracing::error!(
+                stream = self.stream,
+                failure,
+                "not observing; trying again soon"
+            );
+            self.board.post(SensorStatus {
+                stream: self.stream.to_owned(),
+                source: "none".to_owned(),
+                running: false,
+                reason: failure,
+            });
+            self.pause();
+        }
+    }
+
+    fn pause(&self) {
+        let slice = Context::PATIENCE.min(RESTART_PAUSE);
+        let mut left = RESTART_PAUSE;
+        while !left.is_zero() && !self.context.stopping() {
+            thread::sleep(slice.min(left));
+            left = left.saturating_sub(slice);
+        }
+    }
+}
+
+/// An error with all its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
