@@ -96,6 +96,7 @@ for (const { name, ...options } of VIEWS) {
     await page.goto(`${url}/search?q=${encodeURIComponent("type:process | name:curl")}`);
     await page.locator(".y-results .y-expander").first().click();
   });
+  await shoot("search-all", go("/search?q=&range=all"));
   await shoot("search-suggest", async () => {
     await page.goto(`${url}/search`);
     await page.locator(".y-query-input input").fill("type:process | name:");

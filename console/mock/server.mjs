@@ -41,7 +41,7 @@ export function makeServer() {
   function select(query) {
     const q = query.get("q") ?? "";
     const wanted = conditions(q);
-    if (!wanted.some(([key, value]) => key === "type" && value)) {
+    if (wanted.length > 0 && !wanted.some(([key, value]) => key === "type" && value)) {
       throw new Refusal(400, "bad_query", "the query names no type", "begin with type:process, type:connection, type:file or type:loginlog");
     }
     const bad = wanted.find(([, value]) => value === "");
@@ -90,15 +90,12 @@ export function makeServer() {
   }
 
   function alertDetail(alert) {
-    const pid = alert.raw.data?.pid ?? 0;
     const at = (back) => new Date(Date.parse(alert.time) - back).toISOString();
-    const node = (p, pp, name, command, user, back) => ({ ...alert.raw, id: `${alert.id}${p}`, type: "process", time: at(back), data: { pid: p, ppid: pp, name, command, user } });
     const tree = alert.type === "process" ? [
-      node(1, 0, "/usr/lib/systemd/systemd", "/sbin/init", "root", 9e8),
-      node(812, 1, "/usr/sbin/php-fpm8.2", "php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)", "root", 8e8),
-      node(4101, 812, "/usr/bin/dash", "sh -c " + alert.raw.data.command, "www-data", 400),
-      { ...alert.raw, type: "process" },
-      node(pid + 1, pid, "/usr/bin/uname", "uname -a", "www-data", -300),
+      { ...alert.raw.data, time: alert.time, event_id: alert.raw.id },
+      { pid: 4101, ppid: 812, name: "/usr/bin/dash", command: `sh -c ${alert.raw.data.command}`, user: "www-data", time: at(400) },
+      { pid: 812, ppid: 1, name: "/usr/sbin/php-fpm8.2", command: "php-fpm: master process (/etc/php/8.2/fpm/php-fpm.conf)", user: "root", time: at(8e8) },
+      { name: "/usr/lib/systemd/systemd" },
     ] : [];
     const near = world.events.filter((e) => e.agent_id === alert.agent_id && Math.abs(Date.parse(e.time) - Date.parse(alert.time)) < 3_600_000).slice(0, 8);
     return { ...alert, context: { statistic: { type: alert.type, info: alert.info.slice(0, 60), count: alert.count, exist_count: 1, server_list: [alert.agent_id], uptime: alert.time }, process_tree: tree, nearby_events: near } };
@@ -156,6 +153,7 @@ export function makeServer() {
       return { alerts: rows.slice(offset, offset + Number(query.get("limit") ?? 50)), total: rows.length };
     }
     if (route === "POST /alerts/status") {
+      if (body.status === 4) throw new Refusal(422, "invalid", "status: only the server itself moves alerts to learn mode", "use 0, 1 or 2");
       const ids = new Set(body.ids);
       let changed = 0;
       for (const alert of world.alerts) if (ids.has(alert.id)) { alert.status = body.status; alert.uptime = new Date().toISOString(); changed += 1; }

@@ -92,9 +92,9 @@ export interface StreamBooks {
   spooled: number;
   filtered: number;
   dropped: Record<string, number>;
-  stored?: number;
-  in_flight?: number;
-  balanced?: boolean;
+  stored: number;
+  in_flight: number;
+  balanced: boolean;
 }
 
 export interface HostDetail extends Host {
@@ -172,10 +172,22 @@ export interface Event {
   data: Record<string, unknown>;
 }
 
+/** A process of an alert's tree; what nobody knows any more is absent. */
+export interface ProcessNode {
+  pid?: number;
+  ppid?: number;
+  name: string;
+  command?: string;
+  user?: string;
+  time?: string;
+  event_id?: string;
+}
+
 export interface AlertDetail extends Alert {
   context: {
     statistic?: Statistic | null;
-    process_tree: unknown[];
+    /** The process itself, then its ancestors, nearest first. */
+    process_tree: ProcessNode[];
     nearby_events: Event[];
   };
 }

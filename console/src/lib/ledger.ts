@@ -15,19 +15,15 @@ export interface Total {
 export const droppedTotal = (books: StreamBooks) =>
   Object.values(books.dropped).reduce((sum, value) => sum + value, 0);
 
-/**
- * One stream. The agent's half must balance exactly; what the server has not stored yet is in
- * flight. The server's own verdict wins where it gives one.
- */
-export function streamTotal(books: StreamBooks): Total {
-  const dropped = droppedTotal(books);
-  const stored = books.stored ?? books.spooled;
-  const inFlight = books.in_flight ?? books.spooled - stored;
-  const balanced =
-    books.balanced ??
-    (books.emitted === books.spooled + books.filtered + dropped && inFlight >= 0);
-  return { emitted: books.emitted, stored, filtered: books.filtered, dropped, inFlight, balanced };
-}
+/** One stream; whether it balances is the server's verdict. */
+export const streamTotal = (books: StreamBooks): Total => ({
+  emitted: books.emitted,
+  stored: books.stored,
+  filtered: books.filtered,
+  dropped: droppedTotal(books),
+  inFlight: books.in_flight,
+  balanced: books.balanced,
+});
 
 /** Hosts whose books do not balance first, then those that lost something, then by name. */
 export function byUrgency(hosts: HostBooks[]): HostBooks[] {

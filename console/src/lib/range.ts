@@ -34,11 +34,21 @@ export function fromSearch(search: URLSearchParams, now: number): Range {
   return { name, since: new Date(now - length).toISOString(), until: "" };
 }
 
-/** Length in milliseconds; without a start, 30 days for the histogram's sake. */
-export function lengthOf(range: Range, now: number): number {
-  const end = range.until === "" ? now : Date.parse(range.until);
-  const start = range.since === "" ? end - 30 * 24 * 60 * MINUTE : Date.parse(range.since);
-  return Math.max(MINUTE, end - start);
+const YEAR = 365 * 24 * 60 * MINUTE;
+
+export interface Span {
+  /** Milliseconds since 1970, from and to. */
+  from: number;
+  to: number;
+  /** Whether the person chose the start; if not, the chart begins with the first event. */
+  chosen: boolean;
+}
+
+/** What the histogram covers: the range, or the last year where it has no start. */
+export function spanOf(range: Range, now: number): Span {
+  const to = range.until === "" ? now : Date.parse(range.until);
+  const from = range.since === "" ? to - YEAR : Date.parse(range.since);
+  return { from: Math.min(from, to - MINUTE), to, chosen: range.since !== "" };
 }
 
 /** `YYYY-MM-DDTHH:MM:SS` in the reader's time zone, what the browser's time field wants. */

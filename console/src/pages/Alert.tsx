@@ -10,8 +10,8 @@ import { useTexts } from "../i18n";
 import { techniqueUrl } from "../lib/attack";
 import { count } from "../lib/format";
 import { pieces } from "../lib/highlight";
-import { fields, jumpFromAlert, summary } from "../lib/query";
-import { arrange } from "../lib/tree";
+import { jumpFromAlert, summary } from "../lib/query";
+import { fromRoot } from "../lib/tree";
 import { Ago, At, Json, LevelMark, PageHead, Panel, StatusMark } from "../ui/parts";
 import { useSourceName, useTypeName } from "../ui/parts";
 import { Empty, Failure, Loading } from "../ui/State";
@@ -237,7 +237,7 @@ function Prevalence({ alert }: { alert: AlertDetail }) {
 
 function Tree({ alert }: { alert: AlertDetail }) {
   const { t } = useTexts();
-  const nodes = arrange(alert.context.process_tree, Number(fields(alert.raw).pid) || 0);
+  const nodes = fromRoot(alert.context.process_tree);
   if (nodes.length === 0) return <p className="y-dim">{t("alert.noTree")}</p>;
   return (
     <ul className="y-tree">
@@ -247,7 +247,7 @@ function Tree({ alert }: { alert: AlertDetail }) {
           data-subject={node.subject || undefined}
           style={{ paddingInlineStart: `${Math.min(node.depth, 12) * 18}px` }}
         >
-          <span className="y-tree-pid y-num">{node.pid}</span>
+          <span className="y-tree-pid y-num">{node.pid ?? ""}</span>
           <span className="y-mono y-tree-command">{node.command || node.name}</span>
           {node.subject && <span className="y-tree-here">{t("alert.treeSubject")}</span>}
           <span className="y-dim">{node.user}</span>

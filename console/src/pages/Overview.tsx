@@ -93,7 +93,7 @@ function Content({ data }: { data: Overview }) {
             tone="warn"
           />
         </Tile>
-        <Tile title={t("overview.events")} to="/search" value={data.events.stored}>
+        <Tile title={t("overview.events")} to="/search?q=&range=all" value={data.events.stored}>
           <span className="y-dim">
             {t("overview.eventsSize", { size: bytes(data.events.bytes) })}
           </span>

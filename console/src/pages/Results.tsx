@@ -11,10 +11,12 @@ import { useTexts } from "../i18n";
 import { bucketize } from "../lib/histogram";
 import { interval, summary } from "../lib/query";
 import type { Range } from "../lib/range";
-import { lengthOf } from "../lib/range";
+import { spanOf } from "../lib/range";
 import { LazyChart } from "../ui/LazyChart";
 import { At, Json, Panel, useTypeName } from "../ui/parts";
 import { Empty, Failure, Loading } from "../ui/State";
+
+const DAY_SECS = 86_400;
 
 interface ResultsProps {
   q: string;
@@ -26,9 +28,18 @@ interface ResultsProps {
 export function Results({ q, range, now, zoom }: ResultsProps) {
   const { t } = useTexts();
   const params: Params = { q, since: range.since, until: range.until };
-  const secs = interval(lengthOf(range, now));
+  const span = spanOf(range, now);
+  const secs = span.chosen ? interval(span.to - span.from) : DAY_SECS;
   const events = useEvents(params, true);
-  const histogram = useHistogram({ ...params, interval_secs: secs }, !events.isError);
+  const histogram = useHistogram(
+    {
+      q,
+      since: new Date(span.from).toISOString(),
+      until: range.until,
+      interval_secs: secs,
+    },
+    !events.isError,
+  );
 
   if (events.isPending) return <Loading />;
   if (events.isError && !events.data) {
@@ -55,8 +66,8 @@ export function Results({ q, range, now, zoom }: ResultsProps) {
           <Histogram
             buckets={histogram.data}
             secs={secs}
-            from={range.since === "" ? Infinity : Date.parse(range.since)}
-            to={range.since === "" ? 0 : Date.parse(range.until) || now}
+            from={span.chosen ? span.from : Infinity}
+            to={span.chosen ? span.to : 0}
             zoom={zoom}
           />
         </Panel>

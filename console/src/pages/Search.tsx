@@ -14,7 +14,9 @@ import { Results } from "./Results";
 export function SearchPage() {
   const { t } = useTexts();
   const [search, setSearch] = useSearchParams();
-  const q = search.get("q") ?? "";
+  // An empty query asks for everything; none at all asks for help.
+  const asked = search.get("q");
+  const q = asked ?? "";
   // Every run has its own "now": asking the same again looks at the newest events, while paging
   // and redrawing stay with the range of the run.
   const [run, setRun] = useState(0);
@@ -31,7 +33,7 @@ export function SearchPage() {
   };
   const setTimes = (times: Record<string, string>) => {
     const next = new URLSearchParams();
-    if (q) next.set("q", q);
+    if (asked !== null) next.set("q", q);
     for (const [key, value] of Object.entries(times)) if (value) next.set(key, value);
     setSearch(next);
   };
@@ -93,9 +95,9 @@ export function SearchPage() {
         )}
         <Button type="submit">{t("search.run")}</Button>
       </form>
-      {q === "" && <Start />}
+      {asked === null && <Start />}
       {q !== "" && !hasType(q) && <Problem message={t("search.needType")} />}
-      {q !== "" && hasType(q) && (
+      {asked !== null && (q === "" || hasType(q)) && (
         <Results
           q={q}
           range={range}

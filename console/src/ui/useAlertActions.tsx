@@ -7,6 +7,7 @@ import { useTexts } from "../i18n";
 import { useErrorText } from "./State";
 
 const UNDO_MS = 10_000;
+const LEARNED = 4;
 
 /** Changes the status of alerts and offers to take it back. */
 export function useAlertActions() {
@@ -55,9 +56,12 @@ export function useAlertActions() {
           <span>
             {t("alerts.changed", { count: before.length, status: t(`status.${status}`) })}
           </span>
-          <Button size="compact-xs" variant="light" onClick={() => void undo(before, id)}>
-            {t("alerts.undo")}
-          </Button>
+          {/* Nothing goes back into learn mode. */}
+          {before.every((alert) => alert.status !== LEARNED) && (
+            <Button size="compact-xs" variant="light" onClick={() => void undo(before, id)}>
+              {t("alerts.undo")}
+            </Button>
+          )}
         </div>
       ),
     });
