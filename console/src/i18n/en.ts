@@ -325,7 +325,7 @@ export const en = {
     noNearby: "No other events of this host around that time.",
     raw: "Raw event",
     prevalence: "How common it is here",
-    prevalenceText: "“{{info}}” was reported {{count}} times by {{hosts}} hosts in the whole fleet.",
+    prevalenceText: "“{{info}}” was reported {{count}} times in the whole fleet. Hosts that reported it: {{hosts}}.",
     prevalenceFirst: "“{{info}}” was reported for the first time in the whole fleet.",
     prevalenceNone: "This type of alert has no counted value.",
     search: "Find in search",

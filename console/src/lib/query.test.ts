@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import type { Alert } from "../api/types";
-import { build, eventType, fields, hasType, interval, jumpFromAlert } from "./query";
+import { build, eventOf, eventType, fields, hasType, interval, jumpFromAlert } from "./query";
 import { parse, replaceSegment, segmentAt, summary } from "./query";
 
 const alert = (over: Partial<Alert>): Alert => ({
@@ -108,6 +108,14 @@ describe("raw documents", () => {
     expect(fields({ data: { pid: 1 } })).toEqual({ pid: 1 });
     expect(fields({ name: "root" })).toEqual({ name: "root" });
     for (const raw of [null, 7, "x", [1], { data: [1] }]) expect(() => fields(raw)).not.toThrow();
+  });
+
+  it("are events only with identity, time and type", () => {
+    const event = { id: "1", time: "2026-01-31T09:30:00Z", type: "process", data: { pid: 1 } };
+    expect(eventOf(event)?.data).toEqual({ pid: 1 });
+    for (const raw of [null, 7, { name: "root" }, { ...event, id: 1 }]) {
+      expect(eventOf(raw)).toBeUndefined();
+    }
   });
 
   it("are summed up in one line per type", () => {

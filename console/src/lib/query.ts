@@ -3,7 +3,7 @@
  * a value is written `\|`.
  */
 
-import type { Alert, EventType } from "../api/types";
+import type { Alert, Event, EventType } from "../api/types";
 import { EVENT_TYPES } from "../api/types";
 
 export interface Condition {
@@ -128,6 +128,18 @@ export function fields(raw: unknown): Record<string, unknown> {
     ? (data as Record<string, unknown>)
     : document;
 }
+
+/** The event an alert is about; `undefined` when it is about something else. */
+export function eventOf(raw: unknown): Event | undefined {
+  const event = raw as Partial<Event> | null;
+  return typeof event?.id === "string" && typeof event.time === "string" && event.type
+    ? { ...(event as Event), data: fields(raw) }
+    : undefined;
+}
+
+/** Events as they happened. */
+export const inOrder = (events: Event[]) =>
+  [...events].sort((a, b) => Date.parse(a.time) - Date.parse(b.time));
 
 /** One line that says what an event is about. */
 export function summary(type: string, data: Record<string, unknown>): string {

@@ -10,7 +10,7 @@ import { useTexts } from "../i18n";
 import { techniqueUrl } from "../lib/attack";
 import { count } from "../lib/format";
 import { pieces } from "../lib/highlight";
-import { jumpFromAlert, summary } from "../lib/query";
+import { eventOf, inOrder, jumpFromAlert, summary } from "../lib/query";
 import { fromRoot } from "../lib/tree";
 import { Ago, At, Json, LevelMark, PageHead, Panel, StatusMark } from "../ui/parts";
 import { useSourceName, useTypeName } from "../ui/parts";
@@ -265,16 +265,14 @@ function Tree({ alert }: { alert: AlertDetail }) {
 function Nearby({ alert }: { alert: AlertDetail }) {
   const { t } = useTexts();
   const typeName = useTypeName();
-  const events = [...alert.context.nearby_events].sort(
-    (a, b) => Date.parse(a.time) - Date.parse(b.time),
-  );
-  const own = (alert.raw as { id?: unknown } | null)?.id;
+  const own = eventOf(alert.raw);
+  const events = alert.context.nearby_events.filter((event) => event.id !== own?.id);
   if (events.length === 0) return <p className="y-dim y-padded">{t("alert.noNearby")}</p>;
   return (
     <table className="y-table y-table-wrap">
       <tbody>
-        {events.map((event) => (
-          <tr key={event.id} data-subject={event.id === own || undefined}>
+        {inOrder(own ? [...events, own] : events).map((event) => (
+          <tr key={event.id} data-subject={event.id === own?.id || undefined}>
             <td className="y-dim">
               <At time={event.time} />
             </td>
