@@ -11,12 +11,14 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use yinglong_model::{DropReason, Ledger, Observation, Timestamp, ledger::StreamLedger};
+use yinglong_model::{
+    DropReason, Ledger, Observation, Timestamp, host::SensorStatus, ledger::StreamLedger,
+};
 use yinglong_proto::{MAX_RECORD_BYTES, encode_record};
 use yinglong_sensor::{Error, Outlet};
 use yinglong_spool::Spool;
 
-use crate::filter::Filter;
+use crate::{filter::Filter, sensors::Board};
 
 /// Stream whose marks say what was sent, not how far a source was read.
 const INVENTORY: &str = "inventory";
@@ -60,9 +62,10 @@ impl Books {
         }))
     }
 
-    /// An outlet for one sensor's stream.
-    pub fn outlet(&self, stream: &'static str) -> SpoolOutlet {
+    /// An outlet for one sensor's stream, which tells its status to `board`.
+    pub fn outlet(&self, stream: &'static str, board: Board) -> SpoolOutlet {
         SpoolOutlet {
+            board,
             books: self.clone(),
             filter: self.filter(),
             stream,
@@ -115,6 +118,7 @@ impl Books {
 #[derive(Debug)]
 pub struct SpoolOutlet {
     books: Books,
+    board: Board,
     filter: Arc<Filter>,
     stream: &'static str,
     records: Vec<Vec<u8>>,
@@ -148,6 +152,10 @@ impl Outlet for SpoolOutlet {
 
     fn mark(&mut self, name: &str, value: String) {
         self.marks.push((name.to_owned(), value));
+    }
+
+    fn status(&mut self, status: SensorStatus) {
+        self.board.post(status);
     }
 
     fn marked(&self, name: &str) -> Option<String> {
@@ -251,7 +259,7 @@ mod tests {
     fn books_marks_and_records_are_the_same_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let books = open(dir.path(), 1 << 20);
-        let mut outlet = books.outlet("process");
+        let mut outlet = books.outlet("process", Board::default());
         outlet.emit(execution("/bin/a"));
         outlet.lose(DropReason::RingFull, 3);
         outlet.mark("process.ring", "17".into());
@@ -269,7 +277,7 @@ mod tests {
         );
         assert!(ledger.balances());
         assert_eq!(
-            books.outlet("process").marked("process.ring").as_deref(),
+            books.outlet("process", Board::default()).marked("process.ring").as_deref(),
             Some("17")
         );
         assert_eq!(books.spool().usage().records, 1);
@@ -279,7 +287,7 @@ mod tests {
     fn what_the_filter_excludes_is_counted_and_a_new_filter_counts_from_the_next_commit() {
         let dir = tempfile::tempdir().unwrap();
         let books = open(dir.path(), 1 << 20);
-        let mut outlet = books.outlet("process");
+        let mut outlet = books.outlet("process", Board::default());
         let document = config::Filter {
             process: vec!["^/bin/true$".into()],
             ..Default::default()
@@ -297,7 +305,7 @@ mod tests {
     fn t04_a_full_spool_drops_and_counts_and_takes_events_again_after_release() {
         let dir = tempfile::tempdir().unwrap();
         let books = open(dir.path(), 4096);
-        let mut outlet = books.outlet("process");
+        let mut outlet = books.outlet("process", Board::default());
         for n in 0..100 {
             outlet.emit(execution(&format!("/bin/{n}")));
             outlet.commit().unwrap();
@@ -310,7 +318,7 @@ mod tests {
         books.spool().release(u64::MAX - 1).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let books = open(dir.path(), 1 << 20);
-        let mut outlet = books.outlet("process");
+        let mut outlet = books.outlet("process", Board::default());
         outlet.emit(execution("/bin/again"));
         outlet.commit().unwrap();
         assert_eq!(books.ledger().streams["process"].spooled, 1);

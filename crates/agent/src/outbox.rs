@@ -52,23 +52,21 @@ impl Outbox for SpoolOutbox {
         max_records: usize,
         max_bytes: usize,
     ) -> Result<Vec<Vec<u8>>, OutboxError> {
-        match self.spool.read(from_seq, max_records, max_bytes) {
-            Ok(records) => Ok(records.into_iter().map(|(_, record)| record).collect()),
-            Err(
-                error @ Error::Corrupt {
-                    first_lost,
-                    last_lost,
-                    ..
-                },
-            ) => {
-                // They cannot be delivered by anybody: give them up, and say so in the books.
-                self.books
-                    .lost_in_spool(DropReason::Malformed, last_lost - first_lost + 1);
-                self.spool.release(last_lost)?;
-                Err(error.into())
-            }
-            Err(error) => Err(error.into()),
-        }
+        let (error, next) = match self.spool.read(from_seq, max_records, max_bytes) {
+            Ok(records) => match records.first() {
+                Some((first, _)) if *first != from_seq => {
+                    (format!("records before {first} are missing"), *first)
+                }
+                _ => return Ok(records.into_iter().map(|(_, record)| record).collect()),
+            },
+            Err(error @ Error::Corrupt { last_lost, .. }) => (error.to_string(), last_lost + 1),
+            Err(error) => return Err(error.into()),
+        };
+        // Nobody can deliver them any more: give them up, and say so in the books.
+        self.books
+            .lost_in_spool(DropReason::Malformed, next.saturating_sub(from_seq));
+        self.spool.release(next - 1)?;
+        Err(error.into())
     }
 
     fn release(&self, up_to: u64) -> Result<(), OutboxError> {

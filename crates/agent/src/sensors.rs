@@ -43,20 +43,22 @@ pub struct Sensors {
 }
 
 /// State of every sensor, for reports. Cheap to clone.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Board {
     statuses: Arc<Mutex<Vec<SensorStatus>>>,
     changed: watch::Sender<u64>,
 }
 
-impl Board {
-    fn new() -> Self {
+impl Default for Board {
+    fn default() -> Self {
         Self {
             statuses: Arc::default(),
             changed: watch::channel(0).0,
         }
     }
+}
 
+impl Board {
     /// What every sensor uses and why, in the order they were started.
     pub fn statuses(&self) -> Vec<SensorStatus> {
         self.statuses
@@ -70,7 +72,7 @@ impl Board {
         self.changed.subscribe()
     }
 
-    fn post(&self, status: SensorStatus) {
+    pub(crate) fn post(&self, status: SensorStatus) {
         let mut statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
         match statuses
             .iter_mut()
@@ -99,7 +101,7 @@ impl Sensors {
         let (tree, accounts, roots) = (Tree::default(), Accounts::default(), WebRoots::default());
         let mut sensors = Self {
             threads: Vec::new(),
-            board: Board::new(),
+            board: Board::default(),
             roots: roots.clone(),
         };
 
@@ -231,7 +233,11 @@ impl Keeper {
         while !self.context.stopping() {
             let failure = match (self.open)() {
                 Ok(mut sensor) => {
-                    let status = sensor.status();
+                    // Open is as good as running: nothing is missed from here on.
+                    let status = SensorStatus {
+                        running: true,
+                        ..sensor.status()
+                    };
                     tracing::info!(
                         stream = self.stream,
                         source = status.source,
@@ -239,7 +245,7 @@ impl Keeper {
                         "observing"
                     );
                     self.board.post(status);
-                    let mut outlet = self.books.outlet(self.stream);
+                    let mut outlet = self.books.outlet(self.stream, self.board.clone());
                     let ended = sensor.run(&self.context, &mut outlet);
                     // What was emitted before a failure is still worth keeping.
                     let kept = outlet.commit();

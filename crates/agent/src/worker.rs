@@ -32,8 +32,8 @@ use crate::{
 
 /// Size of the spool in bytes unless told otherwise.
 pub const SPOOL_BYTES: u64 = 1 << 30;
-/// Time between two heartbeats.
-const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+/// Time between two heartbeats. The server shows books as old as the last one.
+const REPORT_INTERVAL: Duration = Duration::from_secs(30);
 /// Longest pause between attempts to reach a server.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A power cut loses at most so much.

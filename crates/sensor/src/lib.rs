@@ -51,6 +51,10 @@ pub trait Outlet {
     /// the agent, for example `process.ring`; values are small.
     fn mark(&mut self, name: &str, value: String);
 
+    /// Tells that the sensor's status is not what it was: another source, a new reason. Told at
+    /// once, not with the next commit; telling the same again changes nothing.
+    fn status(&mut self, _status: SensorStatus) {}
+
     /// The mark of the last commit, of this run or an earlier one.
     fn marked(&self, name: &str) -> Option<String>;
 

@@ -67,7 +67,11 @@ impl Fleet {
         settings: Arc<Settings>,
         servers: Vec<String>,
     ) -> Result<Self> {
-        let hosts = state.hosts()?.into_iter().map(|host| (host.agent_id.clone(), host)).collect();
+        let hosts = state
+            .hosts()?
+            .into_iter()
+            .map(|host| (host.agent_id.clone(), host))
+            .collect();
         let mut agents = HashMap::new();
         for (key, value) in state.documents(AGENTS)? {
             match (key.parse(), serde_json::from_value(value)) {
@@ -75,8 +79,17 @@ impl Fleet {
                 _ => tracing::error!(key, "a stored agent cannot be read; it must enrol again"),
             }
         }
-        let members = Mutex::new(Members { hosts, agents, dirty: HashSet::new() });
-        Ok(Self { state, settings, servers, members })
+        let members = Mutex::new(Members {
+            hosts,
+            agents,
+            dirty: HashSet::new(),
+        });
+        Ok(Self {
+            state,
+            settings,
+            servers,
+            members,
+        })
     }
 
     /// Makes a join token; its secret is only ever in the answer.
@@ -92,7 +105,8 @@ impl Fleet {
     ) -> Result<TokenRecord> {
         let record = TokenRecord::new(token, now, lifetime, uses);
         let value = serde_json::to_value(&record).ok();
-        self.state.put_documents(TOKENS, &[(record.id().to_owned(), value)])?;
+        self.state
+            .put_documents(TOKENS, &[(record.id().to_owned(), value)])?;
         Ok(record)
     }
 
@@ -102,7 +116,10 @@ impl Fleet {
     /// The store cannot be read.
     pub fn tokens(&self) -> Result<Vec<TokenRecord>> {
         let documents = self.state.documents(TOKENS)?;
-        Ok(documents.into_iter().filter_map(|(_, v)| serde_json::from_value(v).ok()).collect())
+        Ok(documents
+            .into_iter()
+            .filter_map(|(_, v)| serde_json::from_value(v).ok())
+            .collect())
     }
 
     /// Uses a token up once. One at a time, so that a token for one host admits one host.
@@ -121,7 +138,8 @@ impl Fleet {
             Err(refused) => return Ok(Err(refused)),
         };
         let value = serde_json::to_value(&changed).ok();
-        self.state.put_documents(TOKENS, &[(changed.id().to_owned(), value)])?;
+        self.state
+            .put_documents(TOKENS, &[(changed.id().to_owned(), value)])?;
         Ok(Ok(()))
     }
 
@@ -131,7 +149,8 @@ impl Fleet {
     /// The store refuses.
     pub fn admit(&self, agent: &AgentId, enrolled: Enrolled) -> Result<()> {
         let value = serde_json::to_value(&enrolled).ok();
-        self.state.put_documents(AGENTS, &[(agent.to_string(), value)])?;
+        self.state
+            .put_documents(AGENTS, &[(agent.to_string(), value)])?;
         self.lock().agents.insert(agent.clone(), enrolled);
         Ok(())
     }
@@ -142,10 +161,13 @@ impl Fleet {
     /// The store refuses.
     pub fn revoke(&self, agent: &AgentId, now: Timestamp) -> Result<bool> {
         let mut members = self.lock();
-        let Some(enrolled) = members.agents.get_mut(agent) else { return Ok(false) };
+        let Some(enrolled) = members.agents.get_mut(agent) else {
+            return Ok(false);
+        };
         enrolled.revoked_at.get_or_insert(now);
         let value = serde_json::to_value(&*enrolled).ok();
-        self.state.put_documents(AGENTS, &[(agent.to_string(), value)])?;
+        self.state
+            .put_documents(AGENTS, &[(agent.to_string(), value)])?;
         drop(members);
         self.settings.touch();
         Ok(true)
@@ -155,24 +177,24 @@ impl Fleet {
     /// certificate, and was not revoked.
     pub fn may_report(&self, agent: &AgentId, serial: &str) -> bool {
         let members = self.lock();
-        members.agents.get(agent).is_some_and(|a| a.revoked_at.is_none() && a.serial == serial)
+        members
+            .agents
+            .get(agent)
+            .is_some_and(|a| a.revoked_at.is_none() && a.serial == serial)
     }
 
     /// Takes an agent's report in: also its heartbeat. Does not block; stored by the next
     /// [`Fleet::flush`].
-    pub fn report(
-        &self,
-        agent: &AgentId,
-        peer: IpAddr,
-        mut report: HostReport,
-        now: Timestamp,
-    ) {
+    pub fn report(&self, agent: &AgentId, peer: IpAddr, mut report: HostReport, now: Timestamp) {
         if report.ip.is_empty() {
             report.ip = peer.to_string();
         }
         let mut members = self.lock();
         let known = members.hosts.get(agent);
-        let enrolled = members.agents.get(agent).map(|enrolled| enrolled.enrolled_at);
+        let enrolled = members
+            .agents
+            .get(agent)
+            .map(|enrolled| enrolled.enrolled_at);
         let host = Host {
             agent_id: agent.clone(),
             ip: report.ip.clone(),
@@ -182,7 +204,10 @@ impl Fleet {
             kind: report.tags.first().cloned().unwrap_or_default(),
             uptime: now,
             health: Health::Healthy,
-            enrolled_at: known.map(|host| host.enrolled_at).or(enrolled).unwrap_or(now),
+            enrolled_at: known
+                .map(|host| host.enrolled_at)
+                .or(enrolled)
+                .unwrap_or(now),
             report,
         };
         members.hosts.insert(agent.clone(), host);
@@ -197,11 +222,16 @@ impl Fleet {
         let changed: Vec<Host> = {
             let mut members = self.lock();
             let dirty = std::mem::take(&mut members.dirty);
-            dirty.iter().filter_map(|agent| members.hosts.get(agent).cloned()).collect()
+            dirty
+                .iter()
+                .filter_map(|agent| members.hosts.get(agent).cloned())
+                .collect()
         };
         for host in &changed {
             if let Err(error) = self.state.put_host(host) {
-                self.lock().dirty.extend(changed.into_iter().map(|host| host.agent_id));
+                self.lock()
+                    .dirty
+                    .extend(changed.into_iter().map(|host| host.agent_id));
                 return Err(error);
             }
         }
@@ -218,7 +248,9 @@ impl Fleet {
                 silent.push(host.clone());
             }
         }
-        members.dirty.extend(silent.iter().map(|host| host.agent_id.clone()));
+        members
+            .dirty
+            .extend(silent.iter().map(|host| host.agent_id.clone()));
         silent
     }
 
@@ -236,7 +268,11 @@ impl Fleet {
 
     /// All agents that ever enrolled.
     pub fn agents(&self) -> Vec<(AgentId, Enrolled)> {
-        self.lock().agents.iter().map(|(id, agent)| (id.clone(), agent.clone())).collect()
+        self.lock()
+            .agents
+            .iter()
+            .map(|(id, agent)| (id.clone(), agent.clone()))
+            .collect()
     }
 
     /// What an agent has to follow.

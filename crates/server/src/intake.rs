@@ -64,7 +64,10 @@ impl Intake {
     pub fn start(log: Spool, acked: Acked) -> (Self, std::thread::JoinHandle<()>) {
         let (queue, requests) = mpsc::channel(QUEUE_BATCHES);
         let acked = Arc::new(Mutex::new(acked));
-        let writer = Writer { log, acked: Arc::clone(&acked) };
+        let writer = Writer {
+            log,
+            acked: Arc::clone(&acked),
+        };
         let thread = std::thread::Builder::new()
             .name("intake".into())
             .spawn(move || writer.run(requests))
@@ -75,7 +78,10 @@ impl Intake {
     /// Last durable sequence number of an agent's spool; 0 when there is none.
     pub fn acked(&self, agent: &AgentId, epoch: Epoch) -> u64 {
         let acked = self.acked.lock().unwrap_or_else(PoisonError::into_inner);
-        acked.get(&(agent.clone(), epoch)).copied().unwrap_or_default()
+        acked
+            .get(&(agent.clone(), epoch))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Queues a batch, waiting while the queue is full. The answer comes when it is durable, and is
@@ -85,8 +91,15 @@ impl Intake {
     /// The server is stopping. The answer may be any [`Error`]; nothing is durable then.
     pub async fn queue(&self, entry: Entry, may_skip: bool) -> Result<Durable, IntakeError> {
         let (answer, durable) = oneshot::channel();
-        let request = Request { entry, may_skip, answer };
-        self.queue.send(request).await.map_err(|_| IntakeError(Box::new(Error::Stopping)))?;
+        let request = Request {
+            entry,
+            may_skip,
+            answer,
+        };
+        self.queue
+            .send(request)
+            .await
+            .map_err(|_| IntakeError(Box::new(Error::Stopping)))?;
         Ok(durable)
     }
 }
@@ -110,11 +123,17 @@ impl Writer {
         let mut answers = Vec::with_capacity(group.len());
         for request in group {
             let key = (request.entry.agent.clone(), request.entry.epoch);
-            let durable = pending.get(&key).copied().unwrap_or_else(|| self.acked(&key));
+            let durable = pending
+                .get(&key)
+                .copied()
+                .unwrap_or_else(|| self.acked(&key));
             let outcome = match trim(request.entry, durable, request.may_skip) {
                 Ok(Some(entry)) => {
                     let last = entry.last_seq();
-                    self.log.append(&[entry.encode()], b"").map(|_| last).map_err(refusal)
+                    self.log
+                        .append(&[entry.encode()], b"")
+                        .map(|_| last)
+                        .map_err(refusal)
                 }
                 Ok(None) => Ok(durable),
                 Err(gap) => Err(gap),
@@ -124,7 +143,11 @@ impl Writer {
             }
             answers.push((request.answer, outcome));
         }
-        let synced = if pending.is_empty() { Ok(0) } else { self.log.sync().map_err(refusal) };
+        let synced = if pending.is_empty() {
+            Ok(0)
+        } else {
+            self.log.sync().map_err(refusal)
+        };
         if synced.is_ok() {
             let mut acked = self.acked.lock().unwrap_or_else(PoisonError::into_inner);
             acked.extend(pending);
@@ -146,7 +169,10 @@ impl Writer {
 fn trim(mut entry: Entry, durable: u64, may_skip: bool) -> Result<Option<Entry>, Error> {
     let expected = durable + 1;
     if entry.first_seq > expected && !may_skip {
-        return Err(Error::Gap { first_seq: entry.first_seq, expected });
+        return Err(Error::Gap {
+            first_seq: entry.first_seq,
+            expected,
+        });
     }
     let known = expected.saturating_sub(entry.first_seq);
     if known >= entry.records.len() as u64 {
@@ -161,7 +187,10 @@ fn refusal(error: yinglong_spool::Error) -> Error {
     if error.is_out_of_space() {
         Error::OutOfSpace
     } else {
-        tracing::error!(error = &error as &dyn std::error::Error, "cannot write the log");
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "cannot write the log"
+        );
         Error::Broken(error.to_string())
     }
 }
@@ -187,7 +216,11 @@ mod tests {
     }
 
     fn log(dir: &std::path::Path) -> Spool {
-        let options = Options { new_epoch: 1, segment_bytes: 1 << 20, max_bytes: 1 << 20 };
+        let options = Options {
+            new_epoch: 1,
+            segment_bytes: 1 << 20,
+            max_bytes: 1 << 20,
+        };
         Spool::open(dir, options).unwrap().0
     }
 
@@ -224,15 +257,25 @@ mod tests {
     async fn a_gap_is_refused_unless_the_agent_said_so() {
         let dir = tempfile::tempdir().unwrap();
         let (intake, _) = Intake::start(log(dir.path()), HashMap::new());
-        let gap = Error::Gap { first_seq: 5, expected: 1 };
-        assert_eq!(accept(&intake, entry(5, 1), false).await, Err(gap.to_string()));
+        let gap = Error::Gap {
+            first_seq: 5,
+            expected: 1,
+        };
+        assert_eq!(
+            accept(&intake, entry(5, 1), false).await,
+            Err(gap.to_string())
+        );
         assert_eq!(accept(&intake, entry(5, 1), true).await, Ok(5));
     }
 
     #[tokio::test]
     async fn a_full_log_refuses_and_says_why() {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options { new_epoch: 1, segment_bytes: 1 << 20, max_bytes: 64 };
+        let options = Options {
+            new_epoch: 1,
+            segment_bytes: 1 << 20,
+            max_bytes: 64,
+        };
         let log = Spool::open(dir.path(), options).unwrap().0;
         let (intake, _) = Intake::start(log, HashMap::new());
         let refusal = Err(Error::OutOfSpace.to_string());

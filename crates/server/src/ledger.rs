@@ -69,7 +69,9 @@ fn streams(host: &Host, totals: BTreeMap<String, u64>) -> BTreeMap<String, Strea
         stream.balanced = books.balances();
     }
     for (name, stored) in totals {
-        streams.entry(name).or_default().stored = stored;
+        // Before its first report after a start an agent has no books to doubt.
+        let unreported = || Stream { balanced: true, ..Stream::default() };
+        streams.entry(name).or_insert_with(unreported).stored = stored;
     }
     for stream in streams.values_mut() {
         stream.in_flight = stream.spooled.saturating_sub(stream.stored);

@@ -79,7 +79,11 @@ impl Entry {
             ingested_at: Timestamp::from_nanos(wire.ingested_at_ns),
             ip: wire.ip,
             hostname: wire.hostname,
-            system: if wire.windows { System::Windows } else { System::Linux },
+            system: if wire.windows {
+                System::Windows
+            } else {
+                System::Linux
+            },
             records: wire.records,
         })
     }

@@ -15,25 +15,69 @@ pub fn render(server: &Server) -> yinglong_store::Result<String> {
     let mut text = Text::default();
     let progress = server.progress();
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    text.family("yinglong_pipeline_events_total", "counter", "Events stored since start.");
-    text.sample("yinglong_pipeline_events_total", &[], load(&progress.events));
-    text.family("yinglong_pipeline_alerts_total", "counter", "Alerts raised since start.");
-    text.sample("yinglong_pipeline_alerts_total", &[], load(&progress.alerts));
-    text.family("yinglong_pipeline_retries_total", "counter", "Steps taken again since start.");
-    text.sample("yinglong_pipeline_retries_total", &[], load(&progress.retries));
-    text.family("yinglong_pipeline_stalled", "gauge", "1 while the stores take nothing.");
+    text.family(
+        "yinglong_pipeline_events_total",
+        "counter",
+        "Events stored since start.",
+    );
+    text.sample(
+        "yinglong_pipeline_events_total",
+        &[],
+        load(&progress.events),
+    );
+    text.family(
+        "yinglong_pipeline_alerts_total",
+        "counter",
+        "Alerts raised since start.",
+    );
+    text.sample(
+        "yinglong_pipeline_alerts_total",
+        &[],
+        load(&progress.alerts),
+    );
+    text.family(
+        "yinglong_pipeline_retries_total",
+        "counter",
+        "Steps taken again since start.",
+    );
+    text.sample(
+        "yinglong_pipeline_retries_total",
+        &[],
+        load(&progress.retries),
+    );
+    text.family(
+        "yinglong_pipeline_stalled",
+        "gauge",
+        "1 while the stores take nothing.",
+    );
     text.sample(
         "yinglong_pipeline_stalled",
         &[],
         u64::from(progress.stalled.load(Ordering::Relaxed)),
     );
-    text.family("yinglong_log_damaged_entries_total", "counter", "Log entries passed over.");
-    text.sample("yinglong_log_damaged_entries_total", &[], load(&progress.damaged_entries));
+    text.family(
+        "yinglong_log_damaged_entries_total",
+        "counter",
+        "Log entries passed over.",
+    );
+    text.sample(
+        "yinglong_log_damaged_entries_total",
+        &[],
+        load(&progress.damaged_entries),
+    );
 
     let log = server.log_usage();
-    text.family("yinglong_log_bytes", "gauge", "Size of the write-ahead log.");
+    text.family(
+        "yinglong_log_bytes",
+        "gauge",
+        "Size of the write-ahead log.",
+    );
     text.sample("yinglong_log_bytes", &[], log.bytes);
-    text.family("yinglong_log_entries", "gauge", "Entries the stores have not taken yet.");
+    text.family(
+        "yinglong_log_entries",
+        "gauge",
+        "Entries the stores have not taken yet.",
+    );
     text.sample("yinglong_log_entries", &[], log.records);
 
     let usage = server.events().usage()?;
@@ -43,18 +87,30 @@ pub fn render(server: &Server) -> yinglong_store::Result<String> {
     text.sample("yinglong_store_bytes", &[], usage.bytes);
 
     let notify = server.notifier().counters();
-    text.family("yinglong_notify_alerts_total", "counter", "Alerts announced, by outcome.");
-    for (outcome, counter) in
-        [("sent", &notify.sent), ("failed", &notify.failed), ("dropped", &notify.dropped)]
-    {
-        text.sample("yinglong_notify_alerts_total", &[("outcome", outcome)], load(counter));
+    text.family(
+        "yinglong_notify_alerts_total",
+        "counter",
+        "Alerts announced, by outcome.",
+    );
+    for (outcome, counter) in [
+        ("sent", &notify.sent),
+        ("failed", &notify.failed),
+        ("dropped", &notify.dropped),
+    ] {
+        text.sample(
+            "yinglong_notify_alerts_total",
+            &[("outcome", outcome)],
+            load(counter),
+        );
     }
 
     let hosts = server.fleet().hosts();
     text.family("yinglong_fleet_hosts", "gauge", "Hosts, by health.");
-    for (name, health) in
-        [("healthy", Health::Healthy), ("offline", Health::Offline), ("blocked", Health::Blocked)]
-    {
+    for (name, health) in [
+        ("healthy", Health::Healthy),
+        ("offline", Health::Offline),
+        ("blocked", Health::Blocked),
+    ] {
         let count = hosts.iter().filter(|host| host.health == health).count();
         text.sample("yinglong_fleet_hosts", &[("health", name)], count as u64);
     }
@@ -65,16 +121,38 @@ pub fn render(server: &Server) -> yinglong_store::Result<String> {
 fn books(text: &mut Text, hosts: &[ledger::HostLedger]) {
     type Pick = fn(&ledger::Stream) -> u64;
     let families: [(&str, &str, Pick); 5] = [
-        ("yinglong_ledger_emitted_total", "Observed on the host.", |s| s.emitted),
-        ("yinglong_ledger_spooled_total", "Written to the agent's spool.", |s| s.spooled),
-        ("yinglong_ledger_filtered_total", "Left out by configuration.", |s| s.filtered),
-        ("yinglong_ledger_stored_total", "Stored by the server.", |s| s.stored),
-        ("yinglong_ledger_unbalanced", "1 when the books do not balance.", |s| {
-            u64::from(!s.balanced)
-        }),
+        (
+            "yinglong_ledger_emitted_total",
+            "Observed on the host.",
+            |s| s.emitted,
+        ),
+        (
+            "yinglong_ledger_spooled_total",
+            "Written to the agent's spool.",
+            |s| s.spooled,
+        ),
+        (
+            "yinglong_ledger_filtered_total",
+            "Left out by configuration.",
+            |s| s.filtered,
+        ),
+        (
+            "yinglong_ledger_stored_total",
+            "Stored by the server.",
+            |s| s.stored,
+        ),
+        (
+            "yinglong_ledger_unbalanced",
+            "1 when the books do not balance.",
+            |s| u64::from(!s.balanced),
+        ),
     ];
     for (name, meaning, pick) in families {
-        let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+        let kind = if name.ends_with("_total") {
+            "counter"
+        } else {
+            "gauge"
+        };
         text.family(name, kind, meaning);
         for host in hosts {
             for (stream, books) in &host.streams {
@@ -96,7 +174,11 @@ fn books(text: &mut Text, hosts: &[ledger::HostLedger]) {
 }
 
 fn labels<'a>(host: &'a ledger::HostLedger, stream: &'a str) -> [(&'static str, &'a str); 3] {
-    [("agent_id", host.agent_id.as_str()), ("host", &host.hostname), ("stream", stream)]
+    [
+        ("agent_id", host.agent_id.as_str()),
+        ("host", &host.hostname),
+        ("stream", stream),
+    ]
 }
 
 #[derive(Default)]
@@ -111,7 +193,10 @@ impl Text {
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
         self.0.push_str(name);
         for (place, (label, text)) in labels.iter().enumerate() {
-            let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let escaped = text
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('\n', "\\n");
             let open = if place == 0 { '{' } else { ',' };
             let _ = write!(self.0, "{open}{label}=\"{escaped}\"");
         }

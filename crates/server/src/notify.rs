@@ -17,8 +17,11 @@ use crate::settings::Settings;
 const QUEUE_ALERTS: usize = 1000;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Attempts per alert, with growing pauses between them.
-const PAUSES: [Duration; 3] =
-    [Duration::ZERO, Duration::from_secs(2), Duration::from_secs(10)];
+const PAUSES: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_secs(2),
+    Duration::from_secs(10),
+];
 /// Longest answer that is read, in bytes.
 const ANSWER_BYTES: u64 = 64 << 10;
 
@@ -77,7 +80,10 @@ impl Notifier {
 
 /// An HTTP client for small requests to configured addresses.
 fn client() -> ureq::Agent {
-    ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).build().into()
+    ureq::Agent::config_builder()
+        .timeout_global(Some(TIMEOUT))
+        .build()
+        .into()
 }
 
 fn deliver(client: &ureq::Agent, url: &str, counters: &Counters) {
@@ -86,7 +92,11 @@ fn deliver(client: &ureq::Agent, url: &str, counters: &Counters) {
         match client.get(url).call() {
             Ok(mut answer) => {
                 // Reading the answer lets the connection be used again.
-                let _ = answer.body_mut().with_config().limit(ANSWER_BYTES).read_to_vec();
+                let _ = answer
+                    .body_mut()
+                    .with_config()
+                    .limit(ANSWER_BYTES)
+                    .read_to_vec();
                 counters.sent.fetch_add(1, Ordering::Relaxed);
                 return;
             }
@@ -98,8 +108,10 @@ fn deliver(client: &ureq::Agent, url: &str, counters: &Counters) {
 
 /// The configured URL with the alert's text in it.
 fn url(template: &str, alert: &Alert) -> String {
-    let text =
-        format!("IP:{},Type:{},Info:{} {}", alert.ip, alert.kind, alert.info, alert.description);
+    let text = format!(
+        "IP:{},Type:{},Info:{} {}",
+        alert.ip, alert.kind, alert.info, alert.description
+    );
     let encoded: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
     template.replace("{$info}", &encoded.replace('+', "%20"))
 }

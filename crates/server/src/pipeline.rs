@@ -125,7 +125,11 @@ impl<'a> Step<'a> {
     /// # Errors
     /// The state store cannot answer; the step must be taken again as a whole.
     pub fn take(&mut self, position: LogPosition, entry: &Entry) -> yinglong_store::Result<()> {
-        let Decoded { events, inventories, unreadable } = decode(entry);
+        let Decoded {
+            events,
+            inventories,
+            unreadable,
+        } = decode(entry);
         let reports: Vec<_> = events.iter().map(report).collect();
         let counts = self.count(&reports)?;
         for (event, count) in events.into_iter().zip(counts) {
@@ -138,16 +142,26 @@ impl<'a> Step<'a> {
             self.add_stored(&entry.agent, UNREADABLE);
         }
         self.outcome.changes.position = position;
-        self.outcome.changes.acked.push((entry.agent.clone(), entry.epoch, entry.last_seq()));
+        self.outcome
+            .changes
+            .acked
+            .push((entry.agent.clone(), entry.epoch, entry.last_seq()));
         Ok(())
     }
 
     /// Ends the step.
     pub fn finish(mut self) -> Outcome {
         let changes = &mut self.outcome.changes;
-        changes.stored = self.stored.into_iter().map(|((agent, s), n)| (agent, s, n)).collect();
-        changes.inventories =
-            self.inventories.into_iter().map(|((agent, kind), list)| (agent, kind, list)).collect();
+        changes.stored = self
+            .stored
+            .into_iter()
+            .map(|((agent, s), n)| (agent, s, n))
+            .collect();
+        changes.inventories = self
+            .inventories
+            .into_iter()
+            .map(|((agent, kind), list)| (agent, kind, list))
+            .collect();
         self.outcome
     }
 
@@ -166,7 +180,10 @@ impl<'a> Step<'a> {
             learn: self.learn,
         });
         if !verdict.detections.is_empty() {
-            let origin = Origin { entry, time: event.time };
+            let origin = Origin {
+                entry,
+                time: event.time,
+            };
             let raw = serde_json::to_value(&event).unwrap_or_default();
             self.detected(&origin, kind, verdict.detections, &raw)?;
         }
@@ -190,8 +207,11 @@ impl<'a> Step<'a> {
         };
         let known: HashSet<&inventory::Element> =
             previous.iter().flat_map(|list| &list.data).collect();
-        let fresh: Vec<&inventory::Element> =
-            inventory.data.iter().filter(|element| !known.contains(element)).collect();
+        let fresh: Vec<&inventory::Element> = inventory
+            .data
+            .iter()
+            .filter(|element| !known.contains(element))
+            .collect();
         let kind = inventory.kind.as_str();
         let key = statistics::inventory_key(inventory.kind);
         let reports: Vec<Option<Report>> = fresh
@@ -207,7 +227,10 @@ impl<'a> Step<'a> {
             })
             .collect();
         let counts = self.count(&reports)?;
-        let origin = Origin { entry, time: taken_at };
+        let origin = Origin {
+            entry,
+            time: taken_at,
+        };
         for (element, counted) in fresh.into_iter().zip(counts) {
             let verdict = self.engine.evaluate(&Element {
                 kind,
@@ -222,7 +245,10 @@ impl<'a> Step<'a> {
             }
         }
         self.add_stored(&entry.agent, "inventory");
-        let list = StoredInventory { data: inventory.data, uptime: taken_at };
+        let list = StoredInventory {
+            data: inventory.data,
+            uptime: taken_at,
+        };
         self.inventories.insert(slot, list);
         Ok(())
     }
@@ -230,7 +256,10 @@ impl<'a> Step<'a> {
     fn count(&self, reports: &[Option<Report>]) -> yinglong_store::Result<Vec<Option<Counted>>> {
         let present: Vec<Report> = reports.iter().flatten().cloned().collect();
         let mut counted = self.state.count(&present)?.into_iter();
-        Ok(reports.iter().map(|report| report.as_ref().and_then(|_| counted.next())).collect())
+        Ok(reports
+            .iter()
+            .map(|report| report.as_ref().and_then(|_| counted.next()))
+            .collect())
     }
 
     fn detected(
@@ -274,7 +303,11 @@ impl<'a> Step<'a> {
 
     fn put_alert(&mut self, identity: Identity, alert: Alert) {
         let alerts = &mut self.outcome.changes.alerts;
-        match self.touched.get(&identity).and_then(|index| alerts.get_mut(*index)) {
+        match self
+            .touched
+            .get(&identity)
+            .and_then(|index| alerts.get_mut(*index))
+        {
             Some(slot) if slot.id == alert.id => *slot = alert,
             _ => {
                 self.touched.insert(identity, alerts.len());
@@ -284,7 +317,10 @@ impl<'a> Step<'a> {
     }
 
     fn add_stored(&mut self, agent: &AgentId, stream: &str) {
-        *self.stored.entry((agent.clone(), stream.to_owned())).or_default() += 1;
+        *self
+            .stored
+            .entry((agent.clone(), stream.to_owned()))
+            .or_default() += 1;
     }
 }
 
@@ -321,12 +357,21 @@ fn new_alert(
 /// Hash of the identity and of the moment: taking a step again gives the same id.
 pub fn alert_id(identity: &Identity, raised_at: Timestamp) -> String {
     let mut hash = Sha256::new();
-    for part in [identity.agent.as_str(), &identity.source, &identity.kind, &identity.info] {
+    for part in [
+        identity.agent.as_str(),
+        &identity.source,
+        &identity.kind,
+        &identity.info,
+    ] {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part.as_bytes());
     }
     hash.update(raised_at.nanos().to_le_bytes());
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[cfg(test)]

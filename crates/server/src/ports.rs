@@ -4,11 +4,7 @@ use std::{net::IpAddr, pin::Pin, sync::Arc, time::SystemTime};
 
 use tokio::sync::watch;
 use yinglong_model::{
-    AgentId, Timestamp,
-    config::AgentConfig,
-    host::HostReport,
-    id::Epoch,
-    task::TaskResult,
+    AgentId, Timestamp, config::AgentConfig, host::HostReport, id::Epoch, task::TaskResult,
 };
 use yinglong_pki::Serial;
 use yinglong_proto::v1;
@@ -71,7 +67,11 @@ impl gateway::Intake for Ports {
         let outcome = TaskResult {
             task_id: result.task_id,
             agent_id: agent.clone(),
-            ip: self.fleet.host(agent).map(|host| host.ip).unwrap_or_default(),
+            ip: self
+                .fleet
+                .host(agent)
+                .map(|host| host.ip)
+                .unwrap_or_default(),
             status: if result.done { "true" } else { "false" }.to_owned(),
             data: result.data,
             time: now(),

@@ -162,7 +162,10 @@ impl Server {
         let gateway = tokio::spawn(async move {
             let roster: Arc<dyn gateway::Roster> = Arc::clone(&ports) as _;
             if let Err(error) = gateway.run(ports, roster, stopping).await {
-                tracing::error!(error = &error as &dyn std::error::Error, "agents cannot connect any more");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "agents cannot connect any more"
+                );
             }
         });
         let server = Arc::new(Self {
@@ -192,7 +195,11 @@ impl Server {
     /// Ends: agents are cut off first, then the pipeline works off its step and commits.
     pub async fn stop(&self) {
         self.stop_gateway.send_replace(true);
-        let gateway = self.gateway.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let gateway = self
+            .gateway
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(gateway) = gateway
             && let Err(error) = gateway.await
         {
@@ -200,7 +207,11 @@ impl Server {
         }
         self.flush();
         self.stop.store(true, Ordering::Release);
-        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let worker = self
+            .worker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(worker) = worker {
             // Joining waits for a commit, which may take seconds: not on a runtime thread.
             let joined = tokio::task::spawn_blocking(move || worker.join()).await;
@@ -212,7 +223,10 @@ impl Server {
 
     fn flush(&self) {
         if let Err(error) = self.fleet.flush() {
-            tracing::warn!(error = &error as &dyn std::error::Error, "hosts were not stored; trying again");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "hosts were not stored; trying again"
+            );
         }
     }
 
@@ -307,7 +321,9 @@ async fn housekeeping(server: std::sync::Weak<Server>) {
     let sweeps_per_retirement = RETIRE_INTERVAL.as_secs() / SWEEP_INTERVAL.as_secs();
     for tick in 0_u64.. {
         ticks.tick().await;
-        let Some(server) = server.upgrade() else { return };
+        let Some(server) = server.upgrade() else {
+            return;
+        };
         let work = tokio::task::spawn_blocking(move || {
             for host in server.fleet.sweep(now()) {
                 tracing::warn!(host = %host.hostname, agent = %host.agent_id, "the agent is silent");
@@ -318,9 +334,14 @@ async fn housekeeping(server: std::sync::Weak<Server>) {
                 let before = now().minus(Duration::from_secs(u64::from(days) * 86_400));
                 match server.events.retire(before) {
                     Ok(0) => {}
-                    Ok(events) => tracing::info!(events, days, "events past their retention were removed"),
+                    Ok(events) => {
+                        tracing::info!(events, days, "events past their retention were removed")
+                    }
                     Err(error) => {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "old events could not be removed");
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "old events could not be removed"
+                        );
                     }
                 }
             }
@@ -355,8 +376,11 @@ fn acked(
     state: &dyn StateStore,
     log: &Spool,
 ) -> Result<HashMap<(AgentId, Epoch), u64>, yinglong_store::Error> {
-    let mut acked: HashMap<(AgentId, Epoch), u64> =
-        state.acked()?.into_iter().map(|(agent, epoch, seq)| ((agent, epoch), seq)).collect();
+    let mut acked: HashMap<(AgentId, Epoch), u64> = state
+        .acked()?
+        .into_iter()
+        .map(|(agent, epoch, seq)| ((agent, epoch), seq))
+        .collect();
     let mut next = state.position()? + 1;
     loop {
         match log.read(next, 256, 16 << 20) {
@@ -374,7 +398,11 @@ fn acked(
             Err(yinglong_spool::Error::Corrupt { last_lost, .. }) => next = last_lost + 1,
             Err(error) => {
                 let kind = yinglong_store::Kind::Corrupt;
-                return Err(yinglong_store::Error::caused(kind, "cannot read the log", error));
+                return Err(yinglong_store::Error::caused(
+                    kind,
+                    "cannot read the log",
+                    error,
+                ));
             }
         }
     }

@@ -24,7 +24,9 @@ const SEEDED: &str = "seeded";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no such document.
-    #[error("there is no configuration document `{0}`; they are client, server, intelligence, notice, whitelist, blacklist, filter and web")]
+    #[error(
+        "there is no configuration document `{0}`; they are client, server, intelligence, notice, whitelist, blacklist, filter and web"
+    )]
     UnknownDocument(String),
     /// A key is unknown, or has a value of the wrong kind.
     #[error("{document}: {reason}")]
@@ -57,7 +59,10 @@ pub struct Actor {
 impl Actor {
     /// The server itself.
     pub fn system() -> Self {
-        Self { name: "system".into(), address: String::new() }
+        Self {
+            name: "system".into(),
+            address: String::new(),
+        }
     }
 }
 
@@ -148,7 +153,10 @@ impl Settings {
         })?;
         config.validate()?;
         let all = serde_json::to_value(&config).unwrap_or_default();
-        self.state.put_documents(CONFIG, &[(document.to_owned(), Some(all[document].clone()))])?;
+        self.state.put_documents(
+            CONFIG,
+            &[(document.to_owned(), Some(all[document].clone()))],
+        )?;
         let detail = serde_json::json!({
             "before": without_secrets(old)[document],
             "after": without_secrets(all)[document],
@@ -168,8 +176,10 @@ impl Settings {
         actor: &Actor,
         now: Timestamp,
     ) -> Result<Vec<Diagnostic>, Error> {
-        let diagnostics: Vec<Diagnostic> =
-            rules.iter().flat_map(|rule| yinglong_rules::check(rule).1).collect();
+        let diagnostics: Vec<Diagnostic> = rules
+            .iter()
+            .flat_map(|rule| yinglong_rules::check(rule).1)
+            .collect();
         if diagnostics.iter().any(Diagnostic::is_error) {
             return Err(Error::InvalidRules(diagnostics));
         }
@@ -224,7 +234,13 @@ impl Settings {
 
 fn compile(revision: u64, config: Config, rules: Vec<Rule>) -> Snapshot {
     let (engine, diagnostics) = Engine::new(&rules, &config.whitelist, &config.blacklist);
-    Snapshot { revision, config, rules, diagnostics, engine }
+    Snapshot {
+        revision,
+        config,
+        rules,
+        diagnostics,
+        engine,
+    }
 }
 
 fn load_config(state: &dyn StateStore) -> Result<Config, Error> {
@@ -234,8 +250,10 @@ fn load_config(state: &dyn StateStore) -> Result<Config, Error> {
             all[&document] = value;
         }
     }
-    serde_json::from_value(all)
-        .map_err(|error| Error::Malformed { document: CONFIG.into(), reason: error.to_string() })
+    serde_json::from_value(all).map_err(|error| Error::Malformed {
+        document: CONFIG.into(),
+        reason: error.to_string(),
+    })
 }
 
 /// Stored rules, and default rules that were never stored before.
@@ -244,7 +262,9 @@ fn load_rules(state: &dyn StateStore) -> Result<Vec<Rule>, Error> {
     for (id, value) in state.documents(RULES)? {
         match serde_json::from_value::<Rule>(value) {
             Ok(rule) => rules.push(rule),
-            Err(error) => tracing::error!(id, %error, "a stored rule cannot be read and is left out"),
+            Err(error) => {
+                tracing::error!(id, %error, "a stored rule cannot be read and is left out")
+            }
         }
     }
     let seeded: Vec<String> = state
@@ -262,7 +282,10 @@ fn load_rules(state: &dyn StateStore) -> Result<Vec<Rule>, Error> {
             .map(|rule| (rule.id.clone(), serde_json::to_value(rule).ok()))
             .collect();
         state.put_documents(RULES, &changes)?;
-        let names: Vec<&String> = seeded.iter().chain(fresh.iter().map(|rule| &rule.id)).collect();
+        let names: Vec<&String> = seeded
+            .iter()
+            .chain(fresh.iter().map(|rule| &rule.id))
+            .collect();
         let names = serde_json::to_value(names).ok();
         state.put_documents(SEEDED, &[(RULES.to_owned(), names)])?;
         rules.extend(fresh);

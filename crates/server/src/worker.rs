@@ -81,7 +81,11 @@ impl Worker {
         };
         let (mut dirty, mut committed_at) = (0, Instant::now());
         while !self.stop.load(Ordering::Acquire) {
-            let wait = if dirty > 0 { COMMIT_INTERVAL / 5 } else { COMMIT_INTERVAL };
+            let wait = if dirty > 0 {
+                COMMIT_INTERVAL / 5
+            } else {
+                COMMIT_INTERVAL
+            };
             if self.log.wait_beyond(next - 1, wait) >= next {
                 match self.step(&mut next) {
                     Ok(events) => {
@@ -105,7 +109,10 @@ impl Worker {
         }
         if let Err(error) = self.commit() {
             // Nothing is lost: the log still has it.
-            tracing::warn!(error = &error as &dyn std::error::Error, "the last commit failed");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the last commit failed"
+            );
         }
     }
 
@@ -113,19 +120,36 @@ impl Worker {
     fn step(&self, next: &mut LogPosition) -> yinglong_store::Result<usize> {
         let entries = match self.log.read(*next, STEP_ENTRIES, STEP_BYTES) {
             Ok(entries) => entries,
-            Err(yinglong_spool::Error::Corrupt { first_lost, last_lost, path }) => {
-                tracing::error!(?path, first_lost, last_lost, "the log is damaged there; what follows is used");
+            Err(yinglong_spool::Error::Corrupt {
+                first_lost,
+                last_lost,
+                path,
+            }) => {
+                tracing::error!(
+                    ?path,
+                    first_lost,
+                    last_lost,
+                    "the log is damaged there; what follows is used"
+                );
                 let lost = last_lost - first_lost + 1;
-                self.progress.damaged_entries.fetch_add(lost, Ordering::Relaxed);
+                self.progress
+                    .damaged_entries
+                    .fetch_add(lost, Ordering::Relaxed);
                 *next = last_lost + 1;
                 return Ok(0);
             }
             Err(error) => {
                 let kind = yinglong_store::Kind::Unavailable;
-                return Err(yinglong_store::Error::caused(kind, "cannot read the log", error));
+                return Err(yinglong_store::Error::caused(
+                    kind,
+                    "cannot read the log",
+                    error,
+                ));
             }
         };
-        let Some((last, _)) = entries.last() else { return Ok(0) };
+        let Some((last, _)) = entries.last() else {
+            return Ok(0);
+        };
         let last = *last;
         let settings = self.settings.current();
         let done = self.state.position()?;
@@ -135,10 +159,14 @@ impl Worker {
             match Entry::decode(bytes) {
                 Some(entry) if *position > done => step.take(*position, &entry)?,
                 // Judged before a crash; the event store passes over what it has, too.
-                Some(entry) => self.events.append(&pipeline::decode(&entry).events, *position)?,
+                Some(entry) => self
+                    .events
+                    .append(&pipeline::decode(&entry).events, *position)?,
                 None => {
                     tracing::error!(position, "a log entry is damaged and passed over");
-                    self.progress.damaged_entries.fetch_add(1, Ordering::Relaxed);
+                    self.progress
+                        .damaged_entries
+                        .fetch_add(1, Ordering::Relaxed);
                 }
             }
         }
@@ -155,12 +183,27 @@ impl Worker {
     }
 
     fn publish(&self, outcome: Outcome) {
-        let Outcome { events, changes, raised } = outcome;
-        self.progress.events.fetch_add(events.len() as u64, Ordering::Relaxed);
-        let fresh = changes.alerts.iter().filter(|alert| alert.count == 1).count();
-        self.progress.alerts.fetch_add(fresh as u64, Ordering::Relaxed);
+        let Outcome {
+            events,
+            changes,
+            raised,
+        } = outcome;
+        self.progress
+            .events
+            .fetch_add(events.len() as u64, Ordering::Relaxed);
+        let fresh = changes
+            .alerts
+            .iter()
+            .filter(|alert| alert.count == 1)
+            .count();
+        self.progress
+            .alerts
+            .fetch_add(fresh as u64, Ordering::Relaxed);
         if self.live.is_watched() {
-            let alerts = changes.alerts.into_iter().map(|a: Alert| Item::Alert(Arc::new(a)));
+            let alerts = changes
+                .alerts
+                .into_iter()
+                .map(|a: Alert| Item::Alert(Arc::new(a)));
             let events = events.into_iter().map(|e: Event| Item::Event(Arc::new(e)));
             events.chain(alerts).for_each(|item| self.live.show(item));
         }

@@ -20,12 +20,21 @@ impl Bench {
         let (_, state) = Embedded::open(dir.path()).unwrap();
         let (rules, _) = yinglong_rules::load_default();
         let (engine, _) = Engine::new(&rules, &List::default(), &List::default());
-        Self { _dir: dir, state, engine, learn, position: 0 }
+        Self {
+            _dir: dir,
+            state,
+            engine,
+            learn,
+            position: 0,
+        }
     }
 
     fn with(rules: &[Rule], whitelist: List, blacklist: List) -> Self {
         let engine = Engine::new(rules, &whitelist, &blacklist).0;
-        Self { engine, ..Self::new(false) }
+        Self {
+            engine,
+            ..Self::new(false)
+        }
     }
 
     fn run(&mut self, entry: &Entry) -> Outcome {
@@ -53,8 +62,12 @@ fn entry(agent: u128, observations: &[Observation]) -> Entry {
 }
 
 fn execution(name: &str, command: &str) -> Observation {
-    let process =
-        Process { name: name.into(), command: command.into(), pid: 4, ..Process::default() };
+    let process = Process {
+        name: name.into(),
+        command: command.into(),
+        pid: 4,
+        ..Process::default()
+    };
     Observation::Event {
         occurred_at: Timestamp::from_secs(1_763_999_999),
         data: EventData::Process(Box::new(process)),
@@ -63,10 +76,13 @@ fn execution(name: &str, command: &str) -> Observation {
 
 fn users(names: &[&str]) -> Observation {
     let element = |name: &&str| {
-        [("name", *name), ("description", "x:1001:1001::/home/u:/bin/bash")]
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect()
+        [
+            ("name", *name),
+            ("description", "x:1001:1001::/home/u:/bin/bash"),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
     };
     Observation::Inventory(Inventory {
         kind: InventoryType::Userlist,
@@ -75,7 +91,12 @@ fn users(names: &[&str]) -> Observation {
 }
 
 fn sources(outcome: &Outcome) -> Vec<&str> {
-    outcome.changes.alerts.iter().map(|alert| alert.source.as_str()).collect()
+    outcome
+        .changes
+        .alerts
+        .iter()
+        .map(|alert| alert.source.as_str())
+        .collect()
 }
 
 #[test]
@@ -84,12 +105,25 @@ fn an_execution_becomes_an_event_a_count_and_an_alert_with_its_evidence() {
     let command = "bash -c exec 3<>/dev/tcp/127.0.0.1/9";
     let outcome = bench.run(&entry(1, &[execution("/usr/bin/bash", command)]));
     assert_eq!(outcome.events.len(), 1);
-    let alert = outcome.raised.iter().find(|alert| alert.info == command).unwrap();
+    let alert = outcome
+        .raised
+        .iter()
+        .find(|alert| alert.info == command)
+        .unwrap();
     assert_eq!(alert.status, Status::Open);
     assert_eq!(alert.hostname, "web-7");
     assert_eq!(alert.raw["data"]["command"], command);
-    assert!(alert.matched.iter().any(|m| m.field == "command" && m.value == command));
-    let counted = bench.state.statistic("process", "/usr/bin/bash").unwrap().unwrap();
+    assert!(
+        alert
+            .matched
+            .iter()
+            .any(|m| m.field == "command" && m.value == command)
+    );
+    let counted = bench
+        .state
+        .statistic("process", "/usr/bin/bash")
+        .unwrap()
+        .unwrap();
     assert_eq!((counted.count, counted.exist_count), (1, 1));
     let stored = bench.state.stored_totals().unwrap();
     assert_eq!(stored, [(AgentId::from_bits(1), "process".to_owned(), 1)]);
@@ -99,11 +133,21 @@ fn an_execution_becomes_an_event_a_count_and_an_alert_with_its_evidence() {
 fn s15_only_the_first_report_in_the_fleet_is_a_first() {
     let mut bench = Bench::new(false);
     let first = |outcome: &Outcome| {
-        outcome.raised.iter().filter(|alert| alert.rule_id == "yl-process-first-seen").count()
+        outcome
+            .raised
+            .iter()
+            .filter(|alert| alert.rule_id == "yl-process-first-seen")
+            .count()
     };
-    assert_eq!(first(&bench.run(&entry(1, &[execution("/opt/new", "new")]))), 1);
+    assert_eq!(
+        first(&bench.run(&entry(1, &[execution("/opt/new", "new")]))),
+        1
+    );
     for agent in 1..4 {
-        assert_eq!(first(&bench.run(&entry(agent, &[execution("/opt/new", "new")]))), 0);
+        assert_eq!(
+            first(&bench.run(&entry(agent, &[execution("/opt/new", "new")]))),
+            0
+        );
     }
 }
 
@@ -113,7 +157,13 @@ fn s16_learn_mode_raises_nothing_open() {
     let outcome = bench.run(&entry(1, &[execution("/usr/bin/bash", "bash /dev/tcp/x")]));
     assert!(outcome.raised.is_empty());
     assert!(!outcome.changes.alerts.is_empty());
-    assert!(outcome.changes.alerts.iter().all(|alert| alert.status == Status::Learned));
+    assert!(
+        outcome
+            .changes
+            .alerts
+            .iter()
+            .all(|alert| alert.status == Status::Learned)
+    );
 }
 
 #[test]
@@ -121,21 +171,37 @@ fn s18_a_hundred_repetitions_are_one_alert_and_an_ignored_one_stays_silent() {
     let mut bench = Bench::new(false);
     let same = vec![execution("/usr/bin/bash", "bash /dev/tcp/x"); 100];
     let outcome = bench.run(&entry(1, &same));
-    let about_command: Vec<&Alert> =
-        outcome.changes.alerts.iter().filter(|alert| alert.info == "bash /dev/tcp/x").collect();
+    let about_command: Vec<&Alert> = outcome
+        .changes
+        .alerts
+        .iter()
+        .filter(|alert| alert.info == "bash /dev/tcp/x")
+        .collect();
     assert_eq!(about_command.len(), 1);
     assert_eq!(about_command[0].count, 100);
 
     let id = about_command[0].id.clone();
-    bench.state.set_alert_status(&[id.clone()], Status::Ignored, Timestamp::from_secs(1)).unwrap();
+    bench
+        .state
+        .set_alert_status(&[id.clone()], Status::Ignored, Timestamp::from_secs(1))
+        .unwrap();
     let outcome = bench.run(&entry(1, &same));
-    assert!(outcome.changes.alerts.iter().all(|alert| alert.info != "bash /dev/tcp/x"));
+    assert!(
+        outcome
+            .changes
+            .alerts
+            .iter()
+            .all(|alert| alert.info != "bash /dev/tcp/x")
+    );
     assert_eq!(bench.state.alert(&id).unwrap().unwrap().count, 100);
 }
 
 #[test]
 fn s10_an_item_in_both_lists_raises_exactly_one_alert_from_the_black_list() {
-    let list = List { process: vec!["^/usr/bin/bash$".into()], ..List::default() };
+    let list = List {
+        process: vec!["^/usr/bin/bash$".into()],
+        ..List::default()
+    };
     let rules = yinglong_rules::load_default().0;
     let mut bench = Bench::with(&rules, list.clone(), list);
     let outcome = bench.run(&entry(1, &[execution("/usr/bin/bash", "bash /dev/tcp/x")]));
@@ -147,16 +213,32 @@ fn only_what_is_new_in_a_list_is_counted_and_judged() {
     let mut bench = Bench::new(false);
     let outcome = bench.run(&entry(1, &[users(&["root", "ann"])]));
     assert_eq!(outcome.raised.len(), 2);
-    assert!(bench.run(&entry(1, &[users(&["root", "ann"])])).raised.is_empty());
+    assert!(
+        bench
+            .run(&entry(1, &[users(&["root", "ann"])]))
+            .raised
+            .is_empty()
+    );
     let outcome = bench.run(&entry(1, &[users(&["root", "ann", "eve"])]));
     assert_eq!(outcome.raised.len(), 1);
     assert!(outcome.raised[0].info.contains("eve"));
-    let count = |name| bench.state.statistic("userlist", name).unwrap().unwrap().count;
+    let count = |name| {
+        bench
+            .state
+            .statistic("userlist", name)
+            .unwrap()
+            .unwrap()
+            .count
+    };
     assert_eq!((count("root"), count("eve")), (1, 1));
 
     let agent = AgentId::from_bits(1);
     bench.run(&entry(1, &[users(&[])]));
-    let list = bench.state.inventory(&agent, InventoryType::Userlist).unwrap().unwrap();
+    let list = bench
+        .state
+        .inventory(&agent, InventoryType::Userlist)
+        .unwrap()
+        .unwrap();
     assert!(list.data.is_empty());
 }
 
@@ -184,6 +266,12 @@ fn an_unreadable_record_is_counted_and_harms_no_other() {
     let outcome = bench.run(&entry);
     assert_eq!(outcome.events.len(), 2);
     assert_eq!(outcome.events[1].seq, 3);
-    assert!(outcome.changes.stored.iter().any(|(_, stream, n)| stream == UNREADABLE && *n == 1));
+    assert!(
+        outcome
+            .changes
+            .stored
+            .iter()
+            .any(|(_, stream, n)| stream == UNREADABLE && *n == 1)
+    );
     assert_eq!(outcome.changes.acked[0].2, 3);
 }
