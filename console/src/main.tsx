@@ -3,6 +3,7 @@ import "@mantine/notifications/styles.css";
 import "./styles/base.css";
 import "./styles/shell.css";
 import "./styles/parts.css";
+import "./styles/alerts.css";
 import "./styles/pages.css";
 
 import { MantineProvider } from "@mantine/core";
