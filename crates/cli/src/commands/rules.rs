@@ -1,0 +1,134 @@
+//! `yinglong rules`: what is detected.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use yinglong_api::routes::rules::{Finding, Imported, Rules};
+
+use crate::{client::Target, output};
+
+/// Lists, checks and imports rules.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// Lists the rules of a server.
+    List {
+        #[command(flatten)]
+        target: Target,
+        /// Prints one line of JSON per rule, in the form that can be imported.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Checks files with rules; needs no server.
+    Check {
+        /// JSON files: one rule, or an array of them.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Stores the rules of a file, replacing those with the same id.
+    Import {
+        #[command(flatten)]
+        target: Target,
+        /// JSON file: one rule, or an array of them.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+/// Does what is asked.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    match &args.action {
+        Action::List { target, json } => {
+            let found: Rules = target.client()?.get("/rules", &[])?;
+            if *json {
+                return output::json_lines(found.rules);
+            }
+            report(&found.diagnostics);
+            let rows = found.rules.iter().map(|rule| {
+                [
+                    output::short(&rule.id, 48),
+                    if rule.enabled { "on" } else { "off" }.to_owned(),
+                    output::level(rule.meta.level).to_owned(),
+                    output::short(&rule.source, 12),
+                    output::short(&rule.system, 8),
+                    output::short(&rule.meta.name, 64),
+                ]
+            });
+            output::table(["ID", "STATE", "LEVEL", "SOURCE", "SYSTEM", "NAME"], rows)
+        }
+        Action::Check { files } => check(files),
+        Action::Import { target, file } => {
+            let document: serde_json::Value = serde_json::from_str(&read(file)?)
+                .with_context(|| format!("`{}` is not JSON", file.display()))?;
+            let done: Imported = target.client()?.post("/rules/import", &document)?;
+            report(&done.diagnostics);
+            output::print(&format!(
+                "{} rules imported, {} refused\n",
+                done.imported, done.refused
+            ))?;
+            if done.refused > 0 {
+                bail!(
+                    "{} rules were refused; correct them and import the file again",
+                    done.refused
+                );
+            }
+            Ok(())
+        }
+    }
+}
+
+fn check(files: &[PathBuf]) -> anyhow::Result<()> {
+    let mut errors = 0_usize;
+    for file in files {
+        let (rules, diagnostics) = yinglong_rules::load(&read(file)?);
+        errors += diagnostics
+            .iter()
+            .filter(|diagnostic| diagnostic.is_error())
+            .count();
+        for diagnostic in &diagnostics {
+            eprintln!(
+                "{}: {}",
+                file.display(),
+                output::line(&diagnostic.to_string())
+            );
+        }
+        output::print(&format!(
+            "{}: {} rules can be used\n",
+            file.display(),
+            rules.len()
+        ))?;
+    }
+    if errors > 0 {
+        bail!("{errors} errors; correct them before the rules are imported");
+    }
+    Ok(())
+}
+
+fn report(findings: &[Finding]) {
+    for finding in findings {
+        let Finding {
+            severity,
+            rule,
+            path,
+            reason,
+            suggestion,
+        } = finding;
+        let suggestion = suggestion
+            .as_ref()
+            .map(|name| format!("; did you mean `{name}`?"));
+        let text = format!(
+            "{severity}: rule `{rule}`: {path}: {reason}{}",
+            suggestion.unwrap_or_default()
+        );
+        eprintln!("{}", output::line(&text));
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))
+}
