@@ -121,12 +121,11 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let board = sensors.board();
     runtime.block_on(async {
         let line = Line::new(&identity, &options, &books, Arc::clone(&inbox), &reporter);
-        let link = line.link.subscribe();
         tokio::select! {
             stopped = stop_signal() => stopped,
             ended = line.run(spools.earlier, board) => ended,
             () = keep_synced(&books) => Ok(()),
-            () = keep_status(&options.state, &line.agent_id, &reporter, &inbox, link) => Ok(()),
+            () = keep_status(&options.state, &reporter, &inbox, &line) => Ok(()),
         }?;
         tracing::info!("stopping");
         context.stop();
@@ -176,11 +175,12 @@ async fn keep_synced(books: &Books) {
 
 async fn keep_status(
     state: &Path,
-    agent_id: &str,
     reporter: &Reporter,
     settings: &Settings,
-    link: watch::Receiver<Link>,
+    line: &Line,
 ) {
+    let link = line.link.subscribe();
+    let mut told = None;
     let mut ticks = tokio::time::interval(STATUS_INTERVAL);
     loop {
         ticks.tick().await;
@@ -190,11 +190,17 @@ async fn keep_status(
             Link::Disconnected { reason } => format!("not connected: {reason}"),
         };
         let status = Status {
-            agent_id: agent_id.to_owned(),
+            agent_id: line.agent_id.clone(),
             link: words,
             report: reporter.report(),
         };
         settings.detected(&status.report.tags);
+        // What kind of host this is should be known at once, not a heartbeat later.
+        let kind = (status.report.tags.clone(), status.report.path.clone());
+        if told.as_ref() != Some(&kind) {
+            told = Some(kind);
+            line.report_now.notify_one();
+        }
         let path = status_path(state);
         let written = serde_json::to_vec(&status)
             .map_err(std::io::Error::from)
