@@ -1,8 +1,10 @@
 //! `yinglong server`: the server and its console, until a signal ends them.
 
 use std::{
+    fs::Permissions,
     io::{self, IsTerminal as _},
     net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -42,6 +44,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
+    // The folder holds password hashes and everything hosts reported; nobody else reads it.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -133,10 +137,12 @@ fn names(given: Vec<String>) -> Vec<String> {
     own.filter(|name| !name.is_empty()).into_iter().collect()
 }
 
-/// Everybody may read it; it is there completely or not at all.
+/// Everybody who can enter the folder may read it; it is there completely or not at all.
 fn write_whole(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let next = path.with_extension("new");
-    let written = std::fs::write(&next, bytes).and_then(|()| std::fs::rename(&next, path));
+    let written = std::fs::write(&next, bytes)
+        .and_then(|()| std::fs::set_permissions(&next, Permissions::from_mode(0o644)))
+        .and_then(|()| std::fs::rename(&next, path));
     written.with_context(|| format!("cannot write `{}`", path.display()))
 }
 
