@@ -49,7 +49,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     } else {
         table(&outcomes)?;
     }
-    let missed = outcomes.iter().filter(|outcome| outcome.is_missed()).count();
+    let missed = outcomes
+        .iter()
+        .filter(|outcome| outcome.is_missed())
+        .count();
     if missed > 0 {
         bail!(
             "{missed} of {} behaviours were missed; look at `yinglong hosts`, `yinglong ledger` \
@@ -76,7 +79,9 @@ fn table(outcomes: &[Outcome]) -> anyhow::Result<()> {
             Some(_) => ("-", "-"),
             None => (yes(outcome.event), yes(outcome.alert)),
         };
-        let latency = outcome.latency_ms.map_or("-".to_owned(), |ms| format!("{ms} ms"));
+        let latency = outcome
+            .latency_ms
+            .map_or("-".to_owned(), |ms| format!("{ms} ms"));
         [
             outcome.behaviour.to_owned(),
             outcome.technique.to_owned(),
@@ -86,7 +91,17 @@ fn table(outcomes: &[Outcome]) -> anyhow::Result<()> {
             note.cloned().unwrap_or_default(),
         ]
     });
-    output::table(["behaviour", "technique", "event", "alert", "latency", "note"], rows)
+    output::table(
+        [
+            "behaviour",
+            "technique",
+            "event",
+            "alert",
+            "latency",
+            "note",
+        ],
+        rows,
+    )
 }
 
 /// The server, asked about this host.
@@ -107,10 +122,17 @@ impl Console {
             .filter(|host| host["hostname"] == own.trim() && host["health"] == 0)
             .max_by_key(|host| host["uptime"].as_str().map(str::to_owned))
             .with_context(|| {
-                format!("no healthy agent of this host ({}) reports to the server", own.trim())
+                format!(
+                    "no healthy agent of this host ({}) reports to the server",
+                    own.trim()
+                )
             })?;
         let agent_id = newest["agent_id"].as_str().unwrap_or_default().to_owned();
-        Ok(Self { host: newest.clone(), client, agent_id })
+        Ok(Self {
+            host: newest.clone(),
+            client,
+            agent_id,
+        })
     }
 
     fn plan(&self, quick: bool) -> anyhow::Result<Plan> {
@@ -120,10 +142,15 @@ impl Console {
             let list = value.as_array().into_iter().flatten();
             list.filter_map(Value::as_str).map(str::to_owned).collect()
         };
-        let cycle = settings["cycle"].as_u64().context("the server tells no cycle")?;
+        let cycle = settings["cycle"]
+            .as_u64()
+            .context("the server tells no cycle")?;
         Ok(Plan {
             host: Host {
-                web_roots: texts(&self.host["path"]).into_iter().map(PathBuf::from).collect(),
+                web_roots: texts(&self.host["path"])
+                    .into_iter()
+                    .map(PathBuf::from)
+                    .collect(),
                 lan: settings["lan"] == true,
                 monitored: texts(&settings["monitorPath"]),
             },
@@ -155,7 +182,9 @@ impl Watch for Console {
     fn event(&self, query: &str) -> anyhow::Result<bool> {
         let query = [("q", query.to_owned()), ("limit", "1".to_owned())];
         let answer: Value = self.client.get("/events", &query)?;
-        Ok(answer["events"].as_array().is_some_and(|events| !events.is_empty()))
+        Ok(answer["events"]
+            .as_array()
+            .is_some_and(|events| !events.is_empty()))
     }
 
     fn inventory(&self, kind: &str, word: &str) -> anyhow::Result<bool> {

@@ -10,41 +10,47 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{login, traces::{Traces, succeed}};
+use super::{
+    login,
+    traces::{Traces, succeed},
+};
 
 /// What decides whether a behaviour can be seen on this host.
 #[derive(Debug, Clone, Default)]
-pub struct Host {
+pub(crate) struct Host {
     /// Web roots the agent watches.
-    pub web_roots: Vec<PathBuf>,
+    pub(crate) web_roots: Vec<PathBuf>,
     /// Peers with private addresses are reported.
-    pub lan: bool,
+    pub(crate) lan: bool,
     /// Directories the agent watches.
-    pub monitored: Vec<String>,
+    pub(crate) monitored: Vec<String>,
 }
 
 /// Mark of one behaviour in one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mark {
+pub(crate) struct Mark {
     /// One word of letters and digits, found by search wherever it occurs.
-    pub word: String,
+    pub(crate) word: String,
     /// An address of this machine's own loopback network nobody else uses.
-    pub address: Ipv4Addr,
+    pub(crate) address: Ipv4Addr,
 }
 
 impl Mark {
     /// Mark of the `number`th behaviour of the run `run`.
-    pub fn new(run: u32, number: u8) -> Self {
+    pub(crate) fn new(run: u32, number: u8) -> Self {
         let [a, b, c, _] = run.to_be_bytes();
         // 127.0.x.y is left alone: services of the host may listen there.
         let address = Ipv4Addr::new(127, a | 1, b, c.wrapping_add(number) | 1);
-        Self { word: format!("ylst{run:08x}{number:02}"), address }
+        Self {
+            word: format!("ylst{run:08x}{number:02}"),
+            address,
+        }
     }
 }
 
 /// Where the observation ends up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sight {
+pub(crate) enum Sight {
     /// An event, found by this field with the mark's word; `remote` fields hold its address.
     Event(&'static str),
     /// An element of an inventory, seen within a cycle.
@@ -52,22 +58,22 @@ pub enum Sight {
 }
 
 /// Does the behaviour.
-pub type Perform = fn(&Mark, &Host, &mut Traces) -> anyhow::Result<()>;
+pub(crate) type Perform = fn(&Mark, &Host, &mut Traces) -> anyhow::Result<()>;
 
 /// One thing an attacker might do.
-pub struct Behaviour {
+pub(crate) struct Behaviour {
     /// Short name for people and scripts.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// ATT&CK technique; empty where none fits.
-    pub technique: &'static str,
+    pub(crate) technique: &'static str,
     /// Default rule that has to raise an alert.
-    pub rule: &'static str,
+    pub(crate) rule: &'static str,
     /// Where it is seen.
-    pub sight: Sight,
+    pub(crate) sight: Sight,
     /// Why this host cannot show it; `None` when it can.
-    pub obstacle: fn(&Host) -> Option<String>,
+    pub(crate) obstacle: fn(&Host) -> Option<String>,
     /// Does it.
-    pub perform: Perform,
+    pub(crate) perform: Perform,
 }
 
 fn nothing(_: &Host) -> Option<String> {
@@ -75,7 +81,7 @@ fn nothing(_: &Host) -> Option<String> {
 }
 
 /// All of them.
-pub const ALL: &[Behaviour] = &[
+pub(crate) const ALL: &[Behaviour] = &[
     Behaviour {
         name: "run a program never seen before",
         technique: "T1204.002",
@@ -163,7 +169,10 @@ pub const ALL: &[Behaviour] = &[
         },
         perform: |mark, _, traces| {
             let path = PathBuf::from(format!("/etc/pam.d/{}", mark.word));
-            traces.file(&path, "# made by yinglong selftest; no service has this name\n")
+            traces.file(
+                &path,
+                "# made by yinglong selftest; no service has this name\n",
+            )
         },
     },
     Behaviour {
@@ -247,15 +256,23 @@ fn child_of(folder: &Path, parent: &str, word: &str) -> anyhow::Result<()> {
     fs::copy("/bin/true", &program).context("cannot copy /bin/true")?;
     // The last colon keeps the shell from becoming the program instead of starting it.
     let script = format!("{} {word}; :", program.display());
-    succeed(Command::new(shell).args(["-c", &script]).current_dir(folder).env("PWD", folder))
+    succeed(
+        Command::new(shell)
+            .args(["-c", &script])
+            .current_dir(folder)
+            .env("PWD", folder),
+    )
 }
 
 /// Why changes in `directory` are not seen, by the agent's `monitorPath`.
 fn unwatched(host: &Host, directory: &str) -> Option<String> {
-    let watched = host.monitored.iter().any(|entry| match entry.strip_suffix('*') {
-        Some(above) => directory.starts_with(above.trim_end_matches('/')),
-        None => entry.trim_end_matches('/') == directory,
-    });
+    let watched = host
+        .monitored
+        .iter()
+        .any(|entry| match entry.strip_suffix('*') {
+            Some(above) => directory.starts_with(above.trim_end_matches('/')),
+            None => entry.trim_end_matches('/') == directory,
+        });
     (!watched).then(|| format!("{directory} is not in client.monitorPath"))
 }
 
@@ -283,7 +300,11 @@ mod tests {
     fn every_rule_that_is_expected_is_a_default_rule() {
         let rules = yinglong_rules::load_default().0;
         for behaviour in ALL {
-            assert!(rules.iter().any(|rule| rule.id == behaviour.rule), "{}", behaviour.rule);
+            assert!(
+                rules.iter().any(|rule| rule.id == behaviour.rule),
+                "{}",
+                behaviour.rule
+            );
         }
     }
 

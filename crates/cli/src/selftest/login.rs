@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use super::{behaviour::Mark, traces::{Traces, succeed}};
+use super::{
+    behaviour::Mark,
+    traces::{Traces, succeed},
+};
 
 const SSHD: &str = "/usr/sbin/sshd";
 const WTMP: &str = "/var/log/wtmp";
@@ -20,7 +23,7 @@ const WTMP: &str = "/var/log/wtmp";
 const START: Duration = Duration::from_secs(10);
 
 /// Why no login can be made on this host.
-pub fn obstacle() -> Option<String> {
+pub(crate) fn obstacle() -> Option<String> {
     if !Path::new(SSHD).exists() || !Path::new("/usr/bin/ssh").exists() {
         return Some("openssh-server and openssh-client are not installed".to_owned());
     }
@@ -31,11 +34,13 @@ pub fn obstacle() -> Option<String> {
 }
 
 /// Logs in as the user who runs this, with a key made for it, from the mark's address.
-pub fn perform(mark: &Mark, traces: &mut Traces) -> anyhow::Result<()> {
+pub(crate) fn perform(mark: &Mark, traces: &mut Traces) -> anyhow::Result<()> {
     let folder = traces.folder(&mark.word)?;
     for key in ["host", "user"] {
         let mut keygen = Command::new("ssh-keygen");
-        keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(folder.join(key));
+        keygen
+            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+            .arg(folder.join(key));
         succeed(&mut keygen)?;
     }
     fs::rename(folder.join("user.pub"), folder.join("authorized"))?;
@@ -54,7 +59,12 @@ pub fn perform(mark: &Mark, traces: &mut Traces) -> anyhow::Result<()> {
     fs::create_dir_all("/run/sshd")?;
     let mut server = Command::new(SSHD);
     server.args(["-D", "-e", "-f"]).arg(folder.join("config"));
-    traces.process(server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))?;
+    traces.process(
+        server
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()),
+    )?;
     let until = Instant::now() + START;
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         if Instant::now() > until {
@@ -65,10 +75,30 @@ pub fn perform(mark: &Mark, traces: &mut Traces) -> anyhow::Result<()> {
     // Only logins with a terminal are recorded in wtmp.
     let mut client = Command::new("ssh");
     client
-        .args(["-tt", "-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"])
-        .args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"])
+        .args([
+            "-tt",
+            "-F",
+            "none",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "IdentitiesOnly=yes",
+        ])
+        .args([
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+        ])
         .args(["-o", "LogLevel=ERROR", "-b", &mark.address.to_string()])
-        .args(["-p", &port.to_string(), "-i", &at("user"), "127.0.0.1", "true"])
+        .args([
+            "-p",
+            &port.to_string(),
+            "-i",
+            &at("user"),
+            "127.0.0.1",
+            "true",
+        ])
         .stdin(Stdio::null());
     succeed(&mut client).context("the login did not succeed")
 }

@@ -12,7 +12,7 @@ use std::{
 
 use serde::Serialize;
 
-pub use behaviour::Host;
+pub(crate) use behaviour::Host;
 use behaviour::{ALL, Behaviour, Mark, Sight};
 use traces::Traces;
 
@@ -24,7 +24,7 @@ const COLLECTION: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Looks at what the server has.
-pub trait Watch {
+pub(crate) trait Watch {
     /// When the alert of this rule that contains `text` was shown, and when its event happened.
     ///
     /// # Errors
@@ -46,58 +46,62 @@ pub trait Watch {
 
 /// An alert that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sighting {
+pub(crate) struct Sighting {
     /// Milliseconds from the observed thing to this look.
-    pub latency_ms: u64,
+    pub(crate) latency_ms: u64,
 }
 
 /// What became of one behaviour.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// What was done.
-    pub behaviour: &'static str,
+    pub(crate) behaviour: &'static str,
     /// ATT&CK technique.
-    pub technique: &'static str,
+    pub(crate) technique: &'static str,
     /// Rule that was expected to match.
-    pub rule: &'static str,
+    pub(crate) rule: &'static str,
     /// Its mark, to search for.
-    pub mark: String,
+    pub(crate) mark: String,
     /// It was stored as an event or inventory element.
-    pub event: bool,
+    pub(crate) event: bool,
     /// The alert was raised.
-    pub alert: bool,
+    pub(crate) alert: bool,
     /// Milliseconds from the observed thing to the alert being visible.
-    pub latency_ms: Option<u64>,
+    pub(crate) latency_ms: Option<u64>,
     /// Why it was not done on this host.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub skipped: Option<String>,
+    pub(crate) skipped: Option<String>,
     /// Why it could not be done, or looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 impl Outcome {
     /// Whether the proof failed here.
-    pub fn is_missed(&self) -> bool {
+    pub(crate) fn is_missed(&self) -> bool {
         self.skipped.is_none() && !(self.event && self.alert)
     }
 }
 
 /// Options of a run.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// What this host can show.
-    pub host: Host,
+    pub(crate) host: Host,
     /// Time between two looks at the inventories.
-    pub cycle: Duration,
+    pub(crate) cycle: Duration,
     /// Leave the inventories out.
-    pub quick: bool,
+    pub(crate) quick: bool,
     /// Number that makes the marks of this run unique.
-    pub run: u32,
+    pub(crate) run: u32,
 }
 
 /// Does everything; `progress` is told each outcome as it is known.
-pub fn run(plan: &Plan, watch: &dyn Watch, mut progress: impl FnMut(&Outcome)) -> Vec<Outcome> {
+pub(crate) fn run(
+    plan: &Plan,
+    watch: &dyn Watch,
+    mut progress: impl FnMut(&Outcome),
+) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     let mut waiting = Vec::new();
     for (number, behaviour) in (0..).zip(ALL) {
@@ -127,7 +131,13 @@ pub fn run(plan: &Plan, watch: &dyn Watch, mut progress: impl FnMut(&Outcome)) -
         outcomes.push(outcome);
     }
     for (behaviour, mark, mut outcome, traces, started) in waiting {
-        look(behaviour, &mark, &mut outcome, watch, started + plan.cycle + COLLECTION);
+        look(
+            behaviour,
+            &mark,
+            &mut outcome,
+            watch,
+            started + plan.cycle + COLLECTION,
+        );
         drop(traces);
         progress(&outcome);
         outcomes.push(outcome);
@@ -141,7 +151,11 @@ fn begin(behaviour: &Behaviour, mark: &Mark) -> Outcome {
         behaviour: behaviour.name,
         technique: behaviour.technique,
         rule: behaviour.rule,
-        mark: if by_address { mark.address.to_string() } else { mark.word.clone() },
+        mark: if by_address {
+            mark.address.to_string()
+        } else {
+            mark.word.clone()
+        },
         event: false,
         alert: false,
         latency_ms: None,
@@ -185,9 +199,10 @@ fn look_once(
     }
     if outcome.alert && !outcome.event {
         outcome.event = match behaviour.sight {
-            Sight::Event("connection") => {
-                watch.event(&format!("type:connection | remote_ip.keyword:{}", mark.address))?
-            }
+            Sight::Event("connection") => watch.event(&format!(
+                "type:connection | remote_ip.keyword:{}",
+                mark.address
+            ))?,
             Sight::Event("loginlog") => {
                 watch.event(&format!("type:loginlog | remote.keyword:{}", mark.address))?
             }
@@ -230,7 +245,10 @@ mod tests {
     fn outcome_of(behaviour: &Behaviour, blind_for: &'static str) -> Outcome {
         let mark = Mark::new(1, 1);
         let mut outcome = begin(behaviour, &mark);
-        let watch = Fake { blind_for, looks: Cell::new(0) };
+        let watch = Fake {
+            blind_for,
+            looks: Cell::new(0),
+        };
         let until = Instant::now() + LOOK * 3;
         look(behaviour, &mark, &mut outcome, &watch, until);
         outcome
@@ -248,7 +266,10 @@ mod tests {
 
     #[test]
     fn what_this_host_cannot_show_is_not_missed() {
-        let outcome = Outcome { skipped: Some("no".into()), ..begin(&ALL[0], &Mark::new(1, 1)) };
+        let outcome = Outcome {
+            skipped: Some("no".into()),
+            ..begin(&ALL[0], &Mark::new(1, 1))
+        };
         assert!(!outcome.is_missed());
     }
 }
