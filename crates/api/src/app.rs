@@ -1,6 +1,10 @@
 //! What all routes share.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex},
+    time::SystemTime,
+};
 
 use tokio::sync::{Semaphore, watch};
 use yinglong_model::Timestamp;
@@ -24,6 +28,8 @@ pub(crate) struct App {
     pub(crate) tokens: Tokens,
     pub(crate) attempts: Attempts,
     pub(crate) setup: Setup,
+    /// One change of users at a time, so that an administrator is always left.
+    pub(crate) changing_users: Mutex<()>,
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) hashes: Semaphore,
     pub(crate) stopping: watch::Receiver<bool>,
@@ -47,6 +53,7 @@ impl App {
             tokens,
             attempts: Attempts::default(),
             setup,
+            changing_users: Mutex::default(),
             streams: Arc::new(Semaphore::new(STREAMS)),
             hashes: Semaphore::new(HASHES),
             stopping,

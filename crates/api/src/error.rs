@@ -50,6 +50,10 @@ pub enum Kind {
     InventoryNotFound,
     /// No such configuration document.
     ConfigNotFound,
+    /// No such user.
+    UserNotFound,
+    /// Nobody could administer the server any more.
+    LastAdmin,
     /// No such package.
     PackageNotFound,
     /// No such thing, as a store says.
@@ -100,6 +104,8 @@ impl Kind {
             Self::HostNotFound => (S::NOT_FOUND, "host_not_found", "list hosts to find its id"),
             Self::InventoryNotFound => (S::NOT_FOUND, "inventory_not_found", "wait for the agent's next report"),
             Self::ConfigNotFound => (S::NOT_FOUND, "config_not_found", "get /api/v1/config for the documents there are"),
+            Self::UserNotFound => (S::NOT_FOUND, "user_not_found", "list users to find the name"),
+            Self::LastAdmin => (S::CONFLICT, "last_admin", "make another administrator first"),
             Self::PackageNotFound => (S::NOT_FOUND, "package_not_found", "install the agent's package by hand"),
             Self::NotFound => (S::NOT_FOUND, "not_found", "check the identity"),
             Self::Invalid => (S::UNPROCESSABLE_ENTITY, "invalid", "correct the value and send it again"),

@@ -6,7 +6,10 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, Kind, Result};
+use crate::{
+    auth::guard,
+    error::{Error, Kind, Result},
+};
 
 /// A JSON body.
 pub(crate) struct Body<T>(pub(crate) T);
@@ -20,6 +23,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("application/json") {
+            guard::drain(request.into_body()).await;
             return Err(Error::new(Kind::NotJson, "the body is not JSON"));
         }
         let bytes = axum::body::Bytes::from_request(request, state)
@@ -68,5 +72,47 @@ pub(crate) fn limit(asked: Option<usize>, default: usize, max: usize) -> Result<
             Kind::BadRequest,
             format!("limit is 1 to {max}, not {asked}"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, extract::DefaultBodyLimit, http::StatusCode, routing::post};
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bodies_are_json_of_a_limited_size() {
+        let router = Router::new()
+            .route("/", post(|Body(_): Body<String>| async {}))
+            .layer(DefaultBodyLimit::max(16));
+        for (kind, body, status) in [
+            ("application/json", "\"short\"", StatusCode::OK),
+            (
+                "application/json; charset=utf-8",
+                "\"short\"",
+                StatusCode::OK,
+            ),
+            (
+                "application/json",
+                "\"longer than sixteen\"",
+                StatusCode::PAYLOAD_TOO_LARGE,
+            ),
+            ("application/json", "{", StatusCode::BAD_REQUEST),
+            (
+                "text/plain",
+                "\"short\"",
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ),
+        ] {
+            let request = Request::post("/").header(header::CONTENT_TYPE, kind);
+            let answer = router
+                .clone()
+                .oneshot(request.body(body.into()).unwrap())
+                .await
+                .unwrap();
+            assert_eq!(answer.status(), status, "{kind} {body}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use axum::{
+    body::Body,
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header, uri::Authority},
     middleware::Next,
@@ -21,6 +22,10 @@ pub(crate) const COOKIE: &str = "yinglong_session";
 pub(crate) const CSRF_HEADER: &str = "x-csrf-token";
 /// Longest time until an answer begins; streams go on longer.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// Longest time and largest body that is read only to keep a connection open.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
+const DRAIN_BYTES: usize = 64 << 10;
 
 /// Where a request comes from.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +58,10 @@ pub(crate) async fn edge(State(app): State<Shared>, request: Request, next: Next
             Ok(response) => response,
             Err(_) => Error::new(Kind::Timeout, "the answer took too long").into_response(),
         },
-        Err(error) => error.into_response(),
+        Err(error) => {
+            drain(request.into_body()).await;
+            error.into_response()
+        }
     };
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
@@ -104,7 +112,20 @@ pub(crate) async fn require(
     mut request: Request,
     next: Next,
 ) -> Result<Response> {
-    let caller = caller(&app, &request)?;
+    match entitled(&app, need, &request) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            Ok(next.run(request).await)
+        }
+        Err(error) => {
+            drain(request.into_body()).await;
+            Err(error)
+        }
+    }
+}
+
+fn entitled(app: &Shared, need: Need, request: &Request) -> Result<Caller> {
+    let caller = caller(app, request)?;
     if !caller.role.may(need) {
         return Err(Error::new(Kind::Forbidden, "your role does not allow this"));
     }
@@ -122,8 +143,13 @@ pub(crate) async fn require(
             ));
         }
     }
-    request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
+    Ok(caller)
+}
+
+/// Reads a body nobody wants. An HTTP/1.1 connection with an unread body is closed after the
+/// answer, and a client that sends its next request at that moment would get none.
+pub(crate) async fn drain(body: Body) {
+    let _ = tokio::time::timeout(DRAIN_LIMIT, axum::body::to_bytes(body, DRAIN_BYTES)).await;
 }
 
 /// Who sent a request.

@@ -91,6 +91,12 @@ impl Sessions {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.remove(&secret::hash(cookie));
     }
+
+    /// Ends all sessions of a user.
+    pub(crate) fn close_all(&self, username: &str) {
+        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.retain(|_, session| session.username != username);
+    }
 }
 
 #[cfg(test)]
@@ -126,7 +132,7 @@ mod tests {
         let kept = sessions.0.lock().unwrap().keys().next().cloned().unwrap();
         assert_ne!(kept, cookie);
         assert!(sessions.used(&kept, NOW).is_none());
-        sessions.close(&cookie);
+        sessions.close_all("ann");
         assert!(!sessions.is_open(&cookie, NOW));
     }
 }

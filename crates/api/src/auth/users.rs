@@ -78,6 +78,23 @@ pub(crate) fn verify(
     Ok(user.filter(|_| right).map(|user| user.role))
 }
 
+/// Everybody, by name.
+pub(crate) fn all(state: &dyn StateStore) -> Result<Vec<(String, User)>> {
+    let mut users = Vec::new();
+    for (name, value) in state.documents(COLLECTION)? {
+        match serde_json::from_value(value) {
+            Ok(user) => users.push((name, user)),
+            Err(error) => tracing::error!(name, %error, "a stored user cannot be read"),
+        }
+    }
+    Ok(users)
+}
+
+/// Removes a user.
+pub(crate) fn remove(state: &dyn StateStore, username: &str) -> Result<()> {
+    Ok(state.put_documents(COLLECTION, &[(username.to_owned(), None)])?)
+}
+
 /// Whether a user exists at all.
 pub(crate) fn any(state: &dyn StateStore) -> yinglong_store::Result<bool> {
     Ok(!state.documents(COLLECTION)?.is_empty())

@@ -208,7 +208,8 @@ pub(crate) async fn new_token(
             let server = super::classic::agent_addresses(app).into_iter().next();
             let server = server.unwrap_or_else(|| app.server.address().to_string());
             Ok(NewJoinToken {
-                command: format!("yinglong-agent enrol --server {server} --token {token}"),
+                // Other users of the host, and its own sensors, see arguments but no environment.
+                command: format!("YINGLONG_TOKEN={token} yinglong-agent enrol --server {server}"),
                 token,
                 expires_at: record.expires_at,
             })

@@ -384,7 +384,7 @@ fn values(app: &App, target: Option<Target>, key: &str, prefix: &str) -> Result<
             }
         }
         let mut values: Vec<(String, u64)> = counts.into_iter().collect();
-        values.sort_by(|a, b| b.1.cmp(&a.1));
+        values.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         return Ok(values
             .into_iter()
             .map(|(value, _)| value)

@@ -10,6 +10,7 @@ pub mod overview;
 pub mod rules;
 pub mod session;
 pub(crate) mod stream;
+pub mod users;
 
 use std::sync::Arc;
 
@@ -91,6 +92,8 @@ fn administer() -> OpenApiRouter<Shared> {
         .routes(routes!(administration::put_config))
         .routes(routes!(administration::tokens, administration::new_token))
         .routes(routes!(administration::audit))
+        .routes(routes!(users::list))
+        .routes(routes!(users::put, users::remove))
 }
 
 /// Administrators again, with room for whole rule sets.

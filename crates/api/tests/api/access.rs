@@ -18,7 +18,7 @@ const TRIAGE: [(&str, &str); 3] = [
     ("get", "/config"),
 ];
 /// Routes that read, and are for administrators all the same.
-const PRIVATE: [(&str, &str); 2] = [("get", "/tokens"), ("get", "/audit")];
+const PRIVATE: [(&str, &str); 3] = [("get", "/tokens"), ("get", "/audit"), ("get", "/users")];
 /// The one write everybody may make.
 const SIGN_OUT: (&str, &str) = ("delete", "/session");
 
@@ -45,7 +45,7 @@ fn is(route: &(String, String), listed: &[(&str, &str)]) -> bool {
 }
 
 fn send(api: &Api, (method, path): &(String, String), who: &Who) -> (u16, String) {
-    let path = format!("/api/v1{}", path.replace('{', "").replace('}', ""));
+    let path = format!("/api/v1{}", path.replace(['{', '}'], ""));
     let body = json!({});
     let body = (method != "get" && method != "delete").then_some(&body);
     let answer = api.call(&method.to_uppercase(), &path, who, body);
