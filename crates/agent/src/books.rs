@@ -277,7 +277,10 @@ mod tests {
         );
         assert!(ledger.balances());
         assert_eq!(
-            books.outlet("process", Board::default()).marked("process.ring").as_deref(),
+            books
+                .outlet("process", Board::default())
+                .marked("process.ring")
+                .as_deref(),
             Some("17")
         );
         assert_eq!(books.spool().usage().records, 1);
@@ -322,5 +325,20 @@ mod tests {
         outlet.emit(execution("/bin/again"));
         outlet.commit().unwrap();
         assert_eq!(books.ledger().streams["process"].spooled, 1);
+    }
+
+    #[test]
+    fn an_oversized_event_is_counted_and_the_others_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let books = open(dir.path(), 64 << 20);
+        let mut outlet = books.outlet("process", Board::default());
+        outlet.emit(execution("/bin/a"));
+        outlet.emit(execution(&"x".repeat(MAX_RECORD_BYTES + 1)));
+        outlet.emit(execution("/bin/b"));
+        outlet.commit().unwrap();
+        let ledger = books.ledger().streams["process"].clone();
+        assert_eq!(ledger.dropped[&DropReason::TooLarge], 1);
+        assert_eq!(ledger.spooled, 2);
+        assert!(ledger.balances());
     }
 }

@@ -128,7 +128,11 @@ impl Spool {
             if let Some(older) = segments.back_mut() {
                 let older: &mut Segment = older;
                 older.next_seq = scan.segment.first_seq;
-                older.length = older.file.metadata().map_err(failed("read", &older.path))?.len();
+                older.length = older
+                    .file
+                    .metadata()
+                    .map_err(failed("read", &older.path))?
+                    .len();
             }
             segments.push_back(scan.segment);
         }

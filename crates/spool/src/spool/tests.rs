@@ -249,3 +249,39 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_full_disk_loses_nothing_that_was_appended_and_goes_on_when_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let size = Some("size=256k");
+    let flags = nix::mount::MsFlags::empty();
+    if let Err(error) = nix::mount::mount(Some("none"), dir.path(), Some("tmpfs"), flags, size) {
+        eprintln!("SKIPPED a_full_disk_loses_nothing: cannot mount a small disk: {error}");
+        return;
+    }
+    let ballast = dir.path().join("ballast");
+    fs::write(&ballast, vec![0; 128 << 10]).unwrap();
+    let spool_dir = dir.path().join("spool");
+    let spool = open(&spool_dir);
+    let record = "r".repeat(5000);
+    let mut last = 0;
+    let error = loop {
+        match spool.append(&[&record], b"") {
+            Ok(seq) => last = seq,
+            Err(error) => break error,
+        }
+    };
+    assert!(error.is_out_of_space(), "{error}");
+    fs::remove_file(&ballast).unwrap();
+    assert_eq!(spool.append(&[&record], b"").unwrap(), last + 1);
+    drop(spool);
+    let spool = open(&spool_dir);
+    assert_eq!(
+        texts(&spool, 1),
+        (1..=last + 1)
+            .map(|seq| (seq, record.clone()))
+            .collect::<Vec<_>>()
+    );
+    drop(spool);
+    nix::mount::umount(dir.path()).unwrap();
+}
