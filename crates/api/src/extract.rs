@@ -109,7 +109,7 @@ mod tests {
             let request = Request::post("/").header(header::CONTENT_TYPE, kind);
             let answer = router
                 .clone()
-                .oneshot(request.body(body.into()).unwrap())
+                .oneshot(request.body(axum::body::Body::from(body)).unwrap())
                 .await
                 .unwrap();
             assert_eq!(answer.status(), status, "{kind} {body}");

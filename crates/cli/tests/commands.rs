@@ -147,8 +147,8 @@ fn a_server_is_set_up_asked_changed_and_stopped() {
             .succeed(&["metrics"])
             .contains("yinglong_store_events 0")
     );
-    let misspelt = running.fail(&["search", "type:process | nmae:x"]);
-    assert!(misspelt.contains("`name`"), "{misspelt}");
+    let misspelt = running.fail(&["search", "type:process | comand:x"]);
+    assert!(misspelt.contains("did you mean `command`?"), "{misspelt}");
     assert!(
         running
             .fail(&["host", "revoke", "nobody"])
