@@ -1,5 +1,7 @@
 //! From a real execution on this kernel to an alert a person sees.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has to panic")]
+
 use std::{
     collections::{BTreeMap, HashSet},
     process::Command,
@@ -12,7 +14,7 @@ use nix::{
     unistd::{Pid, geteuid},
 };
 use serde_json::Value;
-use yinglong_e2e::{Installation, binary, eventually, root, storm, succeed};
+use yinglong_e2e::{Installation, eventually, root, storm, succeed};
 
 /// Tells loudly that a test cannot run here.
 fn lacks_root(test: &str) -> bool {
@@ -119,7 +121,7 @@ fn nothing_is_lost_or_doubled_when_server_and_agent_are_killed_in_a_storm() {
                 1 => {
                     killed(here.pid("server").unwrap());
                     storm.join().unwrap();
-                    restart_server(&here);
+                    here.resume().unwrap();
                     continue;
                 }
                 _ => {}
@@ -174,40 +176,6 @@ fn executions(here: &Installation, query: &str) -> anyhow::Result<BTreeMap<Strin
         }
     }
     Ok(found)
-}
-
-/// Starts the server alone, as a service supervisor would after a crash.
-fn restart_server(here: &Installation) {
-    let run: Value =
-        serde_json::from_slice(&std::fs::read(here.data().join("run.json")).unwrap()).unwrap();
-    let log = std::fs::File::options()
-        .append(true)
-        .open(here.data().join("server.log"))
-        .unwrap();
-    let address = |name: &str| {
-        let port = run[name]
-            .as_str()
-            .unwrap()
-            .rsplit(':')
-            .next()
-            .unwrap()
-            .trim_end_matches('/')
-            .to_owned();
-        format!("0.0.0.0:{port}")
-    };
-    let child = Command::new(binary("yinglong"))
-        .args(["server", "--listen-agents", &address("agents")])
-        .args(["--listen-console", &address("console"), "--data"])
-        .arg(here.data())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    std::fs::write(here.data().join("pids/server"), child.id().to_string()).unwrap();
-    eventually(60, "the server is back", || {
-        Ok(here.yinglong(&["status"]).is_ok())
-    })
-    .unwrap();
 }
 
 #[test]

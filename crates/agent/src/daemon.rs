@@ -81,7 +81,7 @@ fn start(state: &Path, arguments: &[String], held: &Mutex<Held>) -> anyhow::Resu
     let program = std::env::current_exe().context("the agent's own program cannot be found")?;
     let mut command = Command::new(program);
     command
-        .arg("run")
+        .args(["run", "--supervised"])
         .arg("--state")
         .arg(state)
         .args(arguments)

@@ -81,6 +81,9 @@ enum Command {
         /// BPF programs held by the daemon, as JSON.
         #[arg(long, hide = true)]
         adopt: Option<String>,
+        /// Started by the daemon.
+        #[arg(long, hide = true)]
+        supervised: bool,
     },
     /// Show what the running agent does.
     Status {
@@ -133,9 +136,14 @@ fn run(command: Command) -> anyhow::Result<()> {
             }
             daemon::run(&state.state, &arguments, &stop)
         }
-        Command::Run { state, line, adopt } => {
+        Command::Run {
+            state,
+            line,
+            adopt,
+            supervised,
+        } => {
             // A worker without its daemon would be in the way of the next one.
-            if adopt.is_some() || !std::io::stdout().is_terminal() {
+            if supervised {
                 nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?;
             }
             let adopt: Option<BpfIds> = adopt
@@ -145,6 +153,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             worker::run(worker::Options {
                 state: state.state,
                 servers: line.servers,
+                supervised,
                 adopt,
                 spool_bytes: line.spool_bytes,
             })

@@ -50,6 +50,8 @@ pub struct Options {
     pub state: PathBuf,
     /// Servers, `host:port`, in order of preference.
     pub servers: Vec<String>,
+    /// A daemon started this worker: it belongs to the agent, too.
+    pub supervised: bool,
     /// BPF programs that the daemon held for this worker.
     pub adopt: Option<BpfIds>,
     /// Size of the spool in bytes.
@@ -98,13 +100,13 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     });
     inbox.restore();
 
-    let pids = [
-        std::process::id(),
-        nix::unistd::getppid().as_raw().unsigned_abs(),
-    ];
+    let mut pids = vec![std::process::id()];
+    if options.supervised {
+        pids.push(nix::unistd::getppid().as_raw().unsigned_abs());
+    }
     let sensor_options = sensors::Options {
         adopt: options.adopt.clone(),
-        excluded_pids: pids.to_vec(),
+        excluded_pids: pids,
     };
     let sensors = Sensors::start(&context, &books, &sensor_options, announce)
         .context("the sensors cannot be started")?;
@@ -173,12 +175,7 @@ async fn keep_synced(books: &Books) {
     }
 }
 
-async fn keep_status(
-    state: &Path,
-    reporter: &Reporter,
-    settings: &Settings,
-    line: &Line,
-) {
+async fn keep_status(state: &Path, reporter: &Reporter, settings: &Settings, line: &Line) {
     let link = line.link.subscribe();
     let mut told = None;
     let mut ticks = tokio::time::interval(STATUS_INTERVAL);

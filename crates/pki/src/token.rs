@@ -50,7 +50,10 @@ impl JoinToken {
         let (authority, secret) = bytes.split_at_mut(32);
         authority.copy_from_slice(&self.authority.0);
         secret.copy_from_slice(&*self.secret);
-        Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes.as_slice())))
+        Zeroizing::new(format!(
+            "{PREFIX}{}",
+            URL_SAFE_NO_PAD.encode(bytes.as_slice())
+        ))
     }
 }
 

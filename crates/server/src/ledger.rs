@@ -70,7 +70,10 @@ fn streams(host: &Host, totals: BTreeMap<String, u64>) -> BTreeMap<String, Strea
     }
     for (name, stored) in totals {
         // Before its first report after a start an agent has no books to doubt.
-        let unreported = || Stream { balanced: true, ..Stream::default() };
+        let unreported = || Stream {
+            balanced: true,
+            ..Stream::default()
+        };
         streams.entry(name).or_insert_with(unreported).stored = stored;
     }
     for stream in streams.values_mut() {

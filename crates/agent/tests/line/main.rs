@@ -1,6 +1,9 @@
 //! The line between agent and server, end to end: real TLS, real gateway, memory behind both.
 
-#![allow(clippy::unwrap_used, reason = "a fixture that fails is a test that fails")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a fixture that fails is a test that fails"
+)]
 
 mod fixture;
 mod frames;

@@ -228,7 +228,7 @@ mod tests {
     impl Watch for Fake {
         fn alert(&self, rule: &str, _: &str) -> anyhow::Result<Option<Sighting>> {
             self.looks.set(self.looks.get() + 1);
-            let seen = rule != self.blind_for && self.looks.get() % 2 == 0;
+            let seen = rule != self.blind_for && self.looks.get().is_multiple_of(2);
             Ok(seen.then_some(Sighting { latency_ms: 5 }))
         }
 

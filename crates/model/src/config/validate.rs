@@ -216,7 +216,8 @@ mod tests {
 
     #[test]
     fn names_the_key_that_cannot_work() {
-        let cases: &[(&str, fn(&mut Config))] = &[
+        type Change = fn(&mut Config);
+        let cases: &[(&str, Change)] = &[
             ("client.cycle", |c| c.client.cycle = 0),
             ("client.monitorPath[0]", |c| {
                 c.client.monitor_path = vec!["etc".into()]

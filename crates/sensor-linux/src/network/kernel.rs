@@ -27,7 +27,8 @@ use super::record::{self, Record};
     missing_docs,
     dead_code,
     unreachable_pub,
-    unused_imports
+    unused_imports,
+    clippy::unwrap_used
 )]
 mod skeleton {
     include!(concat!(env!("OUT_DIR"), "/network.skel.rs"));

@@ -178,7 +178,7 @@ mod tests {
         assert!(waiting.has_changed().is_ok());
         drop(first);
         assert!(waiting.has_changed().is_err());
-        assert_eq!(sessions.connected(), [agent.clone()]);
+        assert_eq!(sessions.connected(), std::slice::from_ref(&agent));
         drop(second);
         assert!(!sessions.is_connected(&agent));
     }

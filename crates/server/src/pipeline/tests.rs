@@ -183,7 +183,11 @@ fn s18_a_hundred_repetitions_are_one_alert_and_an_ignored_one_stays_silent() {
     let id = about_command[0].id.clone();
     bench
         .state
-        .set_alert_status(&[id.clone()], Status::Ignored, Timestamp::from_secs(1))
+        .set_alert_status(
+            std::slice::from_ref(&id),
+            Status::Ignored,
+            Timestamp::from_secs(1),
+        )
         .unwrap();
     let outcome = bench.run(&entry(1, &same));
     assert!(
