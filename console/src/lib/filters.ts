@@ -18,10 +18,13 @@ export const DEFAULT_STATUS = "0";
 const oneOf = (value: string | null, allowed: readonly string[]) =>
   value !== null && allowed.includes(value) ? value : "";
 
+/** The status of a list nobody narrowed: what waits for a decision, or what was learned so far. */
+export const usualStatus = (learn: boolean | undefined) => (learn ? "4" : DEFAULT_STATUS);
+
 /** Reads the filter; what makes no sense is ignored. */
-export function fromSearch(search: URLSearchParams): AlertFilter {
+export function fromSearch(search: URLSearchParams, usual = DEFAULT_STATUS): AlertFilter {
   return {
-    status: oneOf(search.get("status"), ["0", "1", "2", "4", "all"]) || DEFAULT_STATUS,
+    status: oneOf(search.get("status"), ["0", "1", "2", "4", "all"]) || usual,
     level: oneOf(search.get("level"), ["0", "1", "2"]),
     agent_id: search.get("agent_id") ?? "",
     type: search.get("type") ?? "",
@@ -31,10 +34,10 @@ export function fromSearch(search: URLSearchParams): AlertFilter {
 }
 
 /** Writes the filter; defaults are left out so that addresses stay short. */
-export function toSearch(filter: AlertFilter): URLSearchParams {
+export function toSearch(filter: AlertFilter, usual = DEFAULT_STATUS): URLSearchParams {
   const search = new URLSearchParams();
   for (const [key, value] of Object.entries(filter) as [string, string][]) {
-    if (value !== "" && !(key === "status" && value === DEFAULT_STATUS)) search.set(key, value);
+    if (value !== "" && !(key === "status" && value === usual)) search.set(key, value);
   }
   return search;
 }

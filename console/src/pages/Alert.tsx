@@ -12,7 +12,7 @@ import { count } from "../lib/format";
 import { pieces } from "../lib/highlight";
 import { eventOf, inOrder, jumpFromAlert, summary } from "../lib/query";
 import { fromRoot } from "../lib/tree";
-import { Ago, At, Json, LevelMark, PageHead, Panel, StatusMark } from "../ui/parts";
+import { Ago, At, Json, LevelMark, Long, PageHead, Panel, StatusMark } from "../ui/parts";
 import { useSourceName, useTypeName } from "../ui/parts";
 import { Empty, Failure, Loading } from "../ui/State";
 import { useAlertActions } from "../ui/useAlertActions";
@@ -277,7 +277,9 @@ function Nearby({ alert }: { alert: AlertDetail }) {
               <At time={event.time} />
             </td>
             <td className="y-nowrap">{typeName(event.type)}</td>
-            <td className="y-mono">{summary(event.type, event.data)}</td>
+            <td className="y-mono">
+              <Long text={summary(event.type, event.data)} />
+            </td>
           </tr>
         ))}
       </tbody>

@@ -11,7 +11,7 @@ import type { AlertPage } from "../api/types";
 import { ALERT_STATUSES, EVENT_TYPES, INVENTORY_TYPES, LEVELS } from "../api/types";
 import { useTexts } from "../i18n";
 import type { AlertFilter } from "../lib/filters";
-import { accepts, fromSearch, isFirst, isNarrowed, toParams, toSearch, withRepeated } from "../lib/filters";
+import { accepts, fromSearch, isFirst, isNarrowed, toParams, toSearch, usualStatus, withRepeated } from "../lib/filters";
 import { absolute, count } from "../lib/format";
 import { PageHead, useTypeName } from "../ui/parts";
 import { Empty, Failure, Loading } from "../ui/State";
@@ -20,20 +20,21 @@ import { AlertTable } from "./AlertTable";
 export function AlertsPage() {
   const { t, lang } = useTexts();
   const [search, setSearch] = useSearchParams();
-  const filter = fromSearch(search);
+  const overview = useOverview();
+  const usual = usualStatus(overview.data?.learn);
+  const filter = fromSearch(search, usual);
   const offset = Math.max(0, Number(search.get("offset")) || 0);
   const alerts = useAlerts({ ...toParams(filter), offset, limit: ALERT_PAGE });
-  const overview = useOverview();
   const fresh = useFresh(filter, alerts.data);
   const shown = alerts.data?.alerts ?? [];
   const total = alerts.data?.total ?? 0;
 
   const change = (next: Partial<AlertFilter>) => {
     fresh.clear();
-    setSearch(toSearch({ ...filter, ...next }), { replace: true });
+    setSearch(toSearch({ ...filter, ...next }, usual), { replace: true });
   };
   const page = (to: number) => {
-    const next = toSearch(filter);
+    const next = toSearch(filter, usual);
     if (to > 0) next.set("offset", String(to));
     setSearch(next);
   };

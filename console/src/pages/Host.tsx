@@ -5,9 +5,10 @@ import type { ReactNode } from "react";
 import { useState } from "react";
 import { Link, useNavigate, useParams } from "react-router";
 
-import { useAlerts, useHost, useRevoke } from "../api/queries";
+import { useAlerts, useHost, useOverview, useRevoke } from "../api/queries";
 import type { HostDetail } from "../api/types";
 import { useTexts } from "../i18n";
+import { usualStatus } from "../lib/filters";
 import { bytes, count, duration } from "../lib/format";
 import { Books } from "../ui/Books";
 import { Ago, At, Copy, HealthMark, LevelMark, PageHead, Panel } from "../ui/parts";
@@ -169,7 +170,8 @@ function Recent({ host }: { host: HostDetail }) {
   const { t } = useTexts();
   const sourceName = useSourceName();
   const typeName = useTypeName();
-  const alerts = useAlerts({ agent_id: host.agent_id, status: 0, limit: RECENT });
+  const status = usualStatus(useOverview().data?.learn);
+  const alerts = useAlerts({ agent_id: host.agent_id, status, limit: RECENT });
   const all = (
     <Link to={`/alerts?status=all&agent_id=${host.agent_id}`}>{t("host.allAlerts")}</Link>
   );

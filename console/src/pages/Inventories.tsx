@@ -6,7 +6,7 @@ import type { HostDetail } from "../api/types";
 import { INVENTORY_TYPES } from "../api/types";
 import { useTexts } from "../i18n";
 import { count } from "../lib/format";
-import { Ago, Panel, useTypeName } from "../ui/parts";
+import { Ago, Long, Panel, useTypeName } from "../ui/parts";
 import { Empty, Failure, Loading } from "../ui/State";
 
 /** Fields in the order of the data contract; others follow. */
@@ -104,7 +104,9 @@ function Rows({ agentId, type }: { agentId: string; type: string }) {
               {rows.map((row, index) => (
                 <tr key={index}>
                   {columns.map((column) => (
-                    <td key={column}>{row[column] ?? ""}</td>
+                    <td key={column}>
+                      <Long text={row[column] ?? ""} />
+                    </td>
                   ))}
                 </tr>
               ))}

@@ -49,23 +49,27 @@ function Content({ data }: { data: Overview }) {
       )}
       <div className="y-tiles">
         <Tile
-          title={t("overview.openAlerts")}
+          title={t(data.learn ? "overview.learnedAlerts" : "overview.openAlerts")}
           to="/alerts"
-          value={data.alerts.open.danger + data.alerts.open.suspicious + data.alerts.open.hint}
+          value={
+            data.learn
+              ? data.alerts.learned
+              : data.alerts.open.danger + data.alerts.open.suspicious + data.alerts.open.hint
+          }
         >
           <Part
-            to="/alerts?level=0"
+            to="/alerts?status=0&level=0"
             label={t("level.0")}
             value={data.alerts.open.danger}
             tone="danger"
           />
           <Part
-            to="/alerts?level=1"
+            to="/alerts?status=0&level=1"
             label={t("level.1")}
             value={data.alerts.open.suspicious}
             tone="warn"
           />
-          <Part to="/alerts?level=2" label={t("level.2")} value={data.alerts.open.hint} tone="hint" />
+          <Part to="/alerts?status=0&level=2" label={t("level.2")} value={data.alerts.open.hint} tone="hint" />
           <Part
             to={`/alerts?status=all&since=${encodeURIComponent(todayUtc())}`}
             label={t("overview.today")}
@@ -101,7 +105,7 @@ function Content({ data }: { data: Overview }) {
         <LedgerTile data={data} />
       </div>
       <div className="y-charts">
-        <Panel title={t("overview.alertsPerHour")}>
+        <Panel title={t(data.learn ? "overview.learnedPerHour" : "overview.alertsPerHour")}>
           <AlertChart hours={data.alerts_per_hour} />
         </Panel>
         <Panel title={t("overview.eventsPerHour")}>
@@ -128,7 +132,9 @@ function LearnBanner() {
       <IconSchool size={20} stroke={1.6} aria-hidden />
       <div>
         <strong>{t("learn.title")}</strong>
-        <p>{t("learn.body")}</p>
+        <p>
+          {t("learn.body")} {t("learn.end")} <code className="y-mono">yinglong config set server.learn=false</code>
+        </p>
       </div>
       <Anchor component={Link} to="/alerts?status=4" className="y-nowrap">
         {t("learn.show")}

@@ -13,7 +13,7 @@ import { interval, summary } from "../lib/query";
 import type { Range } from "../lib/range";
 import { spanOf } from "../lib/range";
 import { LazyChart } from "../ui/LazyChart";
-import { At, Json, Panel, useTypeName } from "../ui/parts";
+import { At, Json, Long, Panel, useTypeName } from "../ui/parts";
 import { Empty, Failure, Loading } from "../ui/State";
 
 const DAY_SECS = 86_400;
@@ -193,7 +193,7 @@ function EventTable({ events }: { events: Event[] }) {
                     {event.hostname}
                   </Link>
                 </td>
-                <td className="y-mono y-cell-event">{summary(event.type, event.data)}</td>
+                <td className="y-mono y-cell-event"><Long text={summary(event.type, event.data)} /></td>
               </tr>
               {expanded && (
                 <tr className="y-expanded">

@@ -7,7 +7,7 @@ import type { ReactNode } from "react";
 
 import type { AlertStatus, Health, Level } from "../api/types";
 import { useTexts } from "../i18n";
-import { absolute, relative } from "../lib/format";
+import { absolute, count, relative } from "../lib/format";
 
 const Now = createContext(Date.now());
 
@@ -102,6 +102,33 @@ export function Copy({ value, label }: { value: string; label?: string }) {
         </ActionIcon>
       )}
     </CopyButton>
+  );
+}
+
+/** Characters shown of a long text until somebody asks for the rest: about three lines. */
+const SHORT_CHARS = 280;
+
+/** A text that may be very long, such as a compiler's command line. */
+export function Long({ text }: { text: string }) {
+  const { t, lang } = useTexts();
+  const [whole, setWhole] = useState(false);
+  if (text.length <= SHORT_CHARS) return <>{text}</>;
+  return (
+    <>
+      {whole ? text : `${text.slice(0, SHORT_CHARS)}… `}
+      <button
+        type="button"
+        className="y-more"
+        aria-expanded={whole}
+        onClick={(click) => {
+          // Rows may open by themselves when clicked.
+          click.stopPropagation();
+          setWhole(!whole);
+        }}
+      >
+        {whole ? t("state.less") : t("state.whole", { count: count(text.length, lang) })}
+      </button>
+    </>
   );
 }
 
