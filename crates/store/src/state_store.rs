@@ -58,9 +58,13 @@ pub trait StateStore: Send + Sync {
     /// Moves alerts to a status; returns how many changed.
     fn set_alert_status(&self, ids: &[String], status: Status, now: Timestamp) -> Result<u64>;
 
-    /// Alerts per hour since a time, those of learn mode left out: (start of the hour, level,
-    /// number), oldest first.
-    fn alerts_per_hour(&self, since: Timestamp) -> Result<Vec<(Timestamp, Level, u64)>>;
+    /// Alerts per hour since a time: (start of the hour, level, number), oldest first. Those of
+    /// learn mode are counted only when `learned` asks for them.
+    fn alerts_per_hour(
+        &self,
+        since: Timestamp,
+        learned: bool,
+    ) -> Result<Vec<(Timestamp, Level, u64)>>;
 
     /// Every host.
     fn hosts(&self) -> Result<Vec<Host>>;

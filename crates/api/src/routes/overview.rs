@@ -24,7 +24,7 @@ pub struct Overview {
     pub hosts: HostNumbers,
     /// Alerts.
     pub alerts: AlertNumbers,
-    /// The last 24 hours, oldest first, those of learn mode left out.
+    /// The last 24 hours, oldest first; those of learn mode count while it is on.
     pub alerts_per_hour: Vec<AlertHour>,
     /// The last 24 hours, oldest first.
     pub events_per_hour: Vec<EventHour>,
@@ -148,10 +148,11 @@ fn of(app: &App, now: Timestamp) -> Result<Overview> {
     let server = &app.server;
     let (state, events) = (server.state().as_ref(), server.events().as_ref());
     let hosts = server.fleet().hosts();
+    let learn = server.settings().current().config.server.learn;
     let since = hour_of(now.minus(HOUR * (HOURS - 1)));
 
     let mut alert_hours: BTreeMap<Timestamp, Levels> = hours(since);
-    for (start, level, count) in state.alerts_per_hour(since)? {
+    for (start, level, count) in state.alerts_per_hour(since, learn)? {
         let Some(levels) = alert_hours.get_mut(&hour_of(start)) else {
             continue;
         };
@@ -223,7 +224,7 @@ fn of(app: &App, now: Timestamp) -> Result<Overview> {
             bytes: usage.bytes,
         },
         ledger: books,
-        learn: server.settings().current().config.server.learn,
+        learn,
         server: ServerNumbers {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: server.started_at(),

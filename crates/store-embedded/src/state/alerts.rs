@@ -170,16 +170,25 @@ pub(super) fn set_status(
     Ok(changed)
 }
 
-pub(super) fn per_hour(state: &State, since: Timestamp) -> Result<Vec<(Timestamp, Level, u64)>> {
+pub(super) fn per_hour(
+    state: &State,
+    since: Timestamp,
+    learned: bool,
+) -> Result<Vec<(Timestamp, Level, u64)>> {
     let rows = state.read("count alerts per hour", |connection| {
         connection
             .prepare_cached(
                 // SQLite rounds towards zero; times before 1970 do not occur here.
                 "SELECT raised_at / ?1 * ?1, level, count(*) FROM alerts
-                 WHERE raised_at >= ?2 AND status <> ?3 GROUP BY 1, 2 ORDER BY 1, 2",
+                 WHERE raised_at >= ?2 AND (?4 OR status <> ?3) GROUP BY 1, 2 ORDER BY 1, 2",
             )?
             .query_map(
-                (NANOS_PER_HOUR, since.nanos(), Status::Learned.code()),
+                (
+                    NANOS_PER_HOUR,
+                    since.nanos(),
+                    Status::Learned.code(),
+                    learned,
+                ),
                 |row| {
                     Ok((
                         Timestamp::from_nanos(row.get(0)?),

@@ -354,8 +354,12 @@ impl StateStore for State {
         alerts::set_status(self, ids, status, now)
     }
 
-    fn alerts_per_hour(&self, since: Timestamp) -> Result<Vec<(Timestamp, Level, u64)>> {
-        alerts::per_hour(self, since)
+    fn alerts_per_hour(
+        &self,
+        since: Timestamp,
+        learned: bool,
+    ) -> Result<Vec<(Timestamp, Level, u64)>> {
+        alerts::per_hour(self, since, learned)
     }
 
     fn hosts(&self) -> Result<Vec<Host>> {

@@ -416,11 +416,20 @@ fn alerts_are_filtered_and_move_between_statuses(open: &OpenState) {
         1
     );
     assert_eq!(
-        store.alerts_per_hour(at(7200)).unwrap(),
+        store.alerts_per_hour(at(7200), false).unwrap(),
         [
             (at(7200), Level::Danger, 3),
             (at(7200), Level::Hint, 3),
             (at(10800), Level::Danger, 1),
+        ]
+    );
+    assert_eq!(
+        store.alerts_per_hour(at(7200), true).unwrap(),
+        [
+            (at(7200), Level::Danger, 3),
+            (at(7200), Level::Hint, 3),
+            (at(10800), Level::Danger, 1),
+            (at(10800), Level::Hint, 1),
         ]
     );
 }
