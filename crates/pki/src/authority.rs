@@ -41,7 +41,7 @@ pub enum Error {
     #[error("the authority's files cannot be used")]
     File(#[from] files::Error),
     /// There is none.
-    #[error("there is no authority in `{}`; run `yinglong init` first", _0.display())]
+    #[error("there is no authority in `{}`; `yinglong server` makes one at its first start", _0.display())]
     Missing(PathBuf),
     /// A file does not hold what it should.
     #[error("`{}` is damaged; restore it from a backup", _0.display())]

@@ -31,7 +31,7 @@ fn an_authority_is_created_once_and_opens_as_itself() {
 fn a_missing_or_damaged_authority_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let missing = Authority::open(dir.path()).unwrap_err();
-    assert!(missing.to_string().contains("yinglong init"), "{missing}");
+    assert!(missing.to_string().contains("yinglong server"), "{missing}");
     let path = authority_path(dir.path());
     files::write_private(&path, b"garbage", Existing::Keep).unwrap();
     let damaged = Authority::open(dir.path()).unwrap_err();
