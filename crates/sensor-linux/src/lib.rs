@@ -19,5 +19,6 @@ pub mod logins;
 pub mod network;
 pub mod process;
 pub mod ring;
+mod standing;
 pub mod text;
 pub mod tree;

@@ -27,7 +27,7 @@ use super::{
     scope::{Look, Root, Scope, real_path},
     worker::Worker,
 };
-use crate::accounts::Accounts;
+use crate::{accounts::Accounts, standing::Standing};
 
 /// How often configuration, web roots and the file system are compared with what is watched.
 const TICK: Duration = Duration::from_millis(500);
@@ -187,6 +187,7 @@ struct Run {
     mounts: Vec<Mount>,
     scope: Arc<Scope>,
     config: Arc<AgentConfig>,
+    standing: Standing,
     ticked: Option<Instant>,
     out: Vec<Observation>,
     uncommitted: usize,
@@ -205,6 +206,7 @@ impl Run {
             mounts: Vec::new(),
             scope: Arc::default(),
             config: Arc::default(),
+            standing: Standing::default(),
             ticked: None,
             out: Vec::new(),
             uncommitted: 0,
@@ -224,6 +226,7 @@ impl Run {
             let mut batch = Batch::default();
             if self.ticked.is_none_or(|ticked| ticked.elapsed() >= TICK) {
                 self.tick(service, context, &mut batch)?;
+                self.standing.tell(service, outlet);
             }
             let busy = !more && last_read.is_some_and(|read| read.elapsed() < BUSY);
             let eager = more || !self.scanner.is_idle();

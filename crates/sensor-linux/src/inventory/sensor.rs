@@ -14,6 +14,7 @@ use yinglong_model::{
 use yinglong_sensor::{Context, Outlet, Sensor};
 
 use super::{Error, Root, crontab, listening, processes, service, startup, users, webroot};
+use crate::standing::Standing;
 
 /// Elements of a list beyond this number are left out, so that a list fits a record.
 const ELEMENT_LIMIT: usize = 20_000;
@@ -83,10 +84,13 @@ impl Sensor for Collector {
         context: &Context,
         outlet: &mut dyn Outlet,
     ) -> Result<(), yinglong_sensor::Error> {
+        let mut standing = Standing::default();
+        standing.tell(self, outlet);
         while !context.stopping() {
             let config = context.config();
             let started = Instant::now();
             self.cycle(outlet)?;
+            standing.tell(self, outlet);
             let cycle = Duration::from_secs(60 * u64::from(config.client.cycle.max(1)));
             let wait = Context::PATIENCE / 2;
             while !context.stopping()

@@ -14,7 +14,10 @@ use super::{
     message::Messages,
     syslog, utmp,
 };
-use crate::inventory::{Root, facts};
+use crate::{
+    inventory::{Root, facts},
+    standing::Standing,
+};
 
 /// Time between two looks at the files; looking costs one stat(2) per file.
 const POLL: Duration = Duration::from_millis(200);
@@ -205,7 +208,9 @@ impl Sensor for Reader {
         let saved = outlet.marked(RECENT_MARK).unwrap_or_default();
         self.duplicates = Duplicates::restore(&saved, now);
         self.hostname = facts::hostname(&Root::host());
+        let mut standing = Standing::default();
         while !context.stopping() {
+            standing.look(self, outlet);
             let now = Timestamp::from(std::time::SystemTime::now());
             if !self.pass(outlet, now)? {
                 std::thread::sleep(POLL);

@@ -32,6 +32,7 @@ use super::{
 };
 use crate::{
     accounts::Accounts,
+    standing::Standing,
     tree::{TICK_NS, Tree},
 };
 
@@ -81,8 +82,10 @@ impl Sensor for Connections {
             None => None,
         };
         let mut run = Run::new(self);
+        let mut standing = Standing::default();
         let mut more = false;
         loop {
+            standing.look(run.sensor, outlet);
             let stopping = context.stopping();
             if !more && !stopping {
                 wait(reader.as_ref().map(|reader| reader.fd()));

@@ -198,6 +198,7 @@ impl Sensor for Connector {
 
     fn run(&mut self, context: &Context, outlet: &mut dyn Outlet) -> Result<(), Error> {
         self.running = true;
+        outlet.status(self.status());
         let result = self.watch(context, outlet);
         self.running = false;
         result

@@ -223,6 +223,7 @@ impl Sensor for Ebpf {
 
     fn run(&mut self, context: &Context, outlet: &mut dyn Outlet) -> Result<(), Error> {
         self.running = true;
+        outlet.status(self.status());
         let result = self.watch(context, outlet);
         self.running = false;
         // The ring goes on from here if the sensor is run again.

@@ -36,6 +36,7 @@ struct Committed {
     waiting: Vec<File>,
     lost: Vec<(DropReason, u64)>,
     drains: usize,
+    statuses: Vec<SensorStatus>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -67,6 +68,10 @@ impl Outlet for Recorder {
     }
 
     fn mark(&mut self, _: &str, _: String) {}
+
+    fn status(&mut self, status: SensorStatus) {
+        self.get().statuses.push(status);
+    }
 
     fn marked(&self, _: &str) -> Option<String> {
         None

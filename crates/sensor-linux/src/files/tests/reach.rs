@@ -240,6 +240,8 @@ fn inotify_steps_in_where_a_file_system_refuses_fanotify() {
     let beside = bench.expect("www/g", "WRITE");
     assert_eq!(beside.actor_pid, Some(std::process::id()));
     let over = bench.path("www/over");
+    let told = bench.recorder.get().statuses.clone();
+    assert_eq!((told[0].running, told[0].reason.as_str()), (true, ""));
     let ((status, _), _) = bench.stop();
     assert_eq!(status.source, "fanotify");
     assert!(
@@ -247,6 +249,8 @@ fn inotify_steps_in_where_a_file_system_refuses_fanotify() {
         "{}",
         status.reason
     );
+    assert_eq!(told.last().unwrap().reason, status.reason);
+    assert!(told.is_sorted_by(|one, next| one != next), "{told:?}");
 }
 
 #[test]

@@ -24,6 +24,7 @@ struct Content {
     events: Vec<(Timestamp, Login)>,
     marks: HashMap<String, String>,
     lost: HashMap<&'static str, u64>,
+    statuses: Vec<SensorStatus>,
 }
 
 impl Outlet for Kept {
@@ -45,6 +46,10 @@ impl Outlet for Kept {
 
     fn mark(&mut self, name: &str, value: String) {
         self.pending.marks.insert(name.to_owned(), value);
+    }
+
+    fn status(&mut self, status: SensorStatus) {
+        self.committed.lock().unwrap().statuses.push(status);
     }
 
     fn marked(&self, name: &str) -> Option<String> {
@@ -310,4 +315,39 @@ fn a_host_without_any_log_directory_is_told_what_to_do() {
     };
     let error = open(Options { paths }).err().unwrap();
     assert!(error.to_string().contains("YINGLONG_AUTH_LOG"));
+}
+
+#[test]
+fn a_log_that_appears_later_is_told_as_a_source() {
+    let files = Files::new();
+    files.append("wtmp", b"");
+    let kept = Kept::default();
+    let mut sensor = open(Options {
+        paths: files.paths(),
+    })
+    .unwrap();
+    let context = Context::default();
+    let worker = std::thread::spawn({
+        let (context, mut kept) = (context.clone(), kept.clone());
+        move || sensor.run(&context, &mut kept)
+    });
+    let told = |count: usize| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let statuses = kept.committed.lock().unwrap().statuses.clone();
+            if statuses.len() >= count || Instant::now() > deadline {
+                return statuses;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    assert_eq!(told(1)[0].source, "wtmp");
+    files.append("auth.log", b"");
+    let statuses = told(2);
+    context.stop();
+    worker.join().unwrap().unwrap();
+    assert_eq!(statuses.len(), 2, "{statuses:?}");
+    assert_eq!(statuses[1].source, "wtmp+auth.log");
+    assert!(statuses[0].reason.contains("no text log"));
+    assert_eq!(statuses[1].reason, "");
 }
