@@ -90,7 +90,7 @@ pub struct Changed {
 }
 
 /// Alerts, newest first.
-#[utoipa::path(get, path = "/alerts", tag = "alerts", params(Filter),
+#[utoipa::path(get, path = "/alerts", tag = "alerts", operation_id = "list_alerts", params(Filter),
     responses((status = 200, body = Alerts), (status = "default", body = ErrorBody)))]
 pub(crate) async fn list(
     State(app): State<Shared>,
@@ -126,7 +126,7 @@ pub(crate) async fn list(
 }
 
 /// One alert with its evidence.
-#[utoipa::path(get, path = "/alerts/{id}", tag = "alerts", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/alerts/{id}", tag = "alerts", operation_id = "get_alert", params(("id" = String, Path)),
     responses((status = 200, body = AlertDetail), (status = "default", body = ErrorBody)))]
 pub(crate) async fn one(
     State(app): State<Shared>,
@@ -148,7 +148,7 @@ pub(crate) async fn one(
 }
 
 /// Moves alerts to a status.
-#[utoipa::path(post, path = "/alerts/status", tag = "alerts", request_body = StatusChange,
+#[utoipa::path(post, path = "/alerts/status", tag = "alerts", operation_id = "set_alert_status", request_body = StatusChange,
     responses((status = 200, body = Changed), (status = "default", body = ErrorBody)))]
 pub(crate) async fn set_status(
     State(app): State<Shared>,

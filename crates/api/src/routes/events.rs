@@ -169,7 +169,7 @@ pub struct Element {
 }
 
 /// Searches events.
-#[utoipa::path(get, path = "/events", tag = "events", params(Search),
+#[utoipa::path(get, path = "/events", tag = "events", operation_id = "search_events", params(Search),
     responses((status = 200, body = Events), (status = "default", body = ErrorBody)))]
 pub(crate) async fn search(
     State(app): State<Shared>,
@@ -194,7 +194,7 @@ pub(crate) async fn search(
 }
 
 /// One event.
-#[utoipa::path(get, path = "/events/{id}", tag = "events", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/events/{id}", tag = "events", operation_id = "get_event", params(("id" = String, Path)),
     responses((status = 200, body = Event), (status = "default", body = ErrorBody)))]
 pub(crate) async fn one(State(app): State<Shared>, Path(id): Path<String>) -> Result<Json<Event>> {
     let event = app

@@ -70,7 +70,7 @@ pub struct Inventory {
 }
 
 /// All hosts.
-#[utoipa::path(get, path = "/hosts", tag = "hosts",
+#[utoipa::path(get, path = "/hosts", tag = "hosts", operation_id = "list_hosts",
     responses((status = 200, body = Hosts), (status = "default", body = ErrorBody)))]
 pub(crate) async fn list(State(app): State<Shared>) -> Result<Json<Hosts>> {
     let hosts = app
@@ -86,7 +86,7 @@ pub(crate) async fn list(State(app): State<Shared>) -> Result<Json<Hosts>> {
 }
 
 /// One host.
-#[utoipa::path(get, path = "/hosts/{agent_id}", tag = "hosts", params(("agent_id" = String, Path)),
+#[utoipa::path(get, path = "/hosts/{agent_id}", tag = "hosts", operation_id = "get_host", params(("agent_id" = String, Path)),
     responses((status = 200, body = HostDetail), (status = "default", body = ErrorBody)))]
 pub(crate) async fn one(
     State(app): State<Shared>,

@@ -82,7 +82,7 @@ pub struct Imported {
 }
 
 /// All rules.
-#[utoipa::path(get, path = "/rules", tag = "rules",
+#[utoipa::path(get, path = "/rules", tag = "rules", operation_id = "list_rules",
     responses((status = 200, body = Rules), (status = "default", body = ErrorBody)))]
 pub(crate) async fn list(State(app): State<Shared>) -> Json<Rules> {
     let settings = app.server.settings().current();
@@ -98,7 +98,7 @@ pub(crate) async fn list(State(app): State<Shared>) -> Json<Rules> {
 }
 
 /// Checks a rule or an array of rules; changes nothing.
-#[utoipa::path(post, path = "/rules/check", tag = "rules", request_body = Object,
+#[utoipa::path(post, path = "/rules/check", tag = "rules", operation_id = "check_rules", request_body = Object,
     responses((status = 200, body = Checked), (status = "default", body = ErrorBody)))]
 pub(crate) async fn check(
     State(app): State<Shared>,
@@ -117,7 +117,7 @@ pub(crate) async fn check(
 }
 
 /// Stores one rule.
-#[utoipa::path(put, path = "/rules/{id}", tag = "rules", params(("id" = String, Path)), request_body = Object,
+#[utoipa::path(put, path = "/rules/{id}", tag = "rules", operation_id = "put_rule", params(("id" = String, Path)), request_body = Object,
     responses((status = 200, body = Checked), (status = "default", body = ErrorBody)))]
 pub(crate) async fn put(
     State(app): State<Shared>,
@@ -166,7 +166,7 @@ pub(crate) async fn put(
 }
 
 /// Stores all rules of a document that can be used, replacing those with the same id.
-#[utoipa::path(post, path = "/rules/import", tag = "rules", request_body = Object,
+#[utoipa::path(post, path = "/rules/import", tag = "rules", operation_id = "import_rules", request_body = Object,
     responses((status = 200, body = Imported), (status = "default", body = ErrorBody)))]
 pub(crate) async fn import(
     State(app): State<Shared>,

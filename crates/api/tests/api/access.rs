@@ -38,6 +38,24 @@ fn routes() -> Vec<(String, String)> {
     routes
 }
 
+#[test]
+fn the_description_in_the_documentation_is_that_of_the_routes() {
+    let document: Value = serde_json::from_str(&yinglong_api::openapi_json()).unwrap();
+    let written: Value =
+        serde_json::from_str(include_str!("../../../../docs/openapi.json")).unwrap();
+    assert!(
+        document == written,
+        "docs/openapi.json is old: write /api/v1/openapi.json of a running server there"
+    );
+    let mut ids = std::collections::BTreeSet::new();
+    for item in document["paths"].as_object().unwrap().values() {
+        for operation in item.as_object().unwrap().values() {
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(ids.insert(id), "two operations are called {id}");
+        }
+    }
+}
+
 fn is(route: &(String, String), listed: &[(&str, &str)]) -> bool {
     listed
         .iter()
