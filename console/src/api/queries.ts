@@ -89,6 +89,13 @@ export const useOverview = () =>
     refetchInterval: REFRESH_MS,
   });
 
+/** Whether the server only observes; known from the first page on. */
+export function useLearn(): boolean {
+  const status = useStatus().data;
+  const overview = useOverview().data;
+  return overview?.learn ?? status?.learn ?? false;
+}
+
 export const useBooks = () =>
   useQuery({
     queryKey: ["ledger"],

@@ -13,16 +13,17 @@ export interface AlertFilter {
   since: string;
 }
 
-export const DEFAULT_STATUS = "0";
+const OPEN = "0";
+const LEARNED = "4";
 
 const oneOf = (value: string | null, allowed: readonly string[]) =>
   value !== null && allowed.includes(value) ? value : "";
 
 /** The status of a list nobody narrowed: what waits for a decision, or what was learned so far. */
-export const usualStatus = (learn: boolean | undefined) => (learn ? "4" : DEFAULT_STATUS);
+export const usualStatus = (learn: boolean) => (learn ? LEARNED : OPEN);
 
-/** Reads the filter; what makes no sense is ignored. */
-export function fromSearch(search: URLSearchParams, usual = DEFAULT_STATUS): AlertFilter {
+/** Reads the filter; what makes no sense is ignored. `usual` is the status nobody has to write. */
+export function fromSearch(search: URLSearchParams, usual: string): AlertFilter {
   return {
     status: oneOf(search.get("status"), ["0", "1", "2", "4", "all"]) || usual,
     level: oneOf(search.get("level"), ["0", "1", "2"]),
@@ -34,7 +35,7 @@ export function fromSearch(search: URLSearchParams, usual = DEFAULT_STATUS): Ale
 }
 
 /** Writes the filter; defaults are left out so that addresses stay short. */
-export function toSearch(filter: AlertFilter, usual = DEFAULT_STATUS): URLSearchParams {
+export function toSearch(filter: AlertFilter, usual: string): URLSearchParams {
   const search = new URLSearchParams();
   for (const [key, value] of Object.entries(filter) as [string, string][]) {
     if (value !== "" && !(key === "status" && value === usual)) search.set(key, value);

@@ -88,3 +88,11 @@ export function text(value: unknown): string {
   if (Array.isArray(value)) return value.map(text).join(" ← ");
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }
+
+const EXCERPT_CHARS = 240;
+
+/** The beginning of a text that stands inside a sentence or a tooltip. */
+export const excerpt = (text: string) => {
+  const characters = [...text.slice(0, 2 * EXCERPT_CHARS + 1)];
+  return characters.length <= EXCERPT_CHARS ? text : `${characters.slice(0, EXCERPT_CHARS).join("")}…`;
+};

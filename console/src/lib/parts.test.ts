@@ -2,8 +2,8 @@ import { describe, expect, it } from "vitest";
 
 import { ApiError, parseError, queryString } from "../api/client";
 import { techniqueUrl } from "./attack";
-import { accepts, fromSearch, isFirst, toParams, toSearch, withRepeated } from "./filters";
-import { absolute, bytes, compact, duration, relative, text } from "./format";
+import { accepts, fromSearch, isFirst, toParams, toSearch, usualStatus, withRepeated } from "./filters";
+import { absolute, bytes, compact, duration, excerpt, relative, text } from "./format";
 import { pieces } from "./highlight";
 import { bucketize } from "./histogram";
 import { selectHosts, sensorState } from "./hosts";
@@ -67,17 +67,36 @@ describe("errors of the API", () => {
   });
 });
 
+describe("excerpts", () => {
+  it("keep short texts and cut long ones between characters", () => {
+    expect(excerpt("ls -l")).toBe("ls -l");
+    expect(excerpt("a".repeat(240))).toHaveLength(240);
+    expect(excerpt("a".repeat(5_000))).toBe(`${"a".repeat(240)}…`);
+    expect(excerpt("🐉".repeat(300))).toBe(`${"🐉".repeat(240)}…`);
+  });
+});
+
 describe("alert filters (C11)", () => {
+  const open = usualStatus(false);
+  const learned = usualStatus(true);
+
   it("read back from the address they wrote", () => {
-    const filter = fromSearch(new URLSearchParams("status=all&level=0&text=a%20b&agent_id=x"));
-    expect(fromSearch(toSearch(filter))).toEqual(filter);
+    const filter = fromSearch(new URLSearchParams("status=all&level=0&text=a%20b&agent_id=x"), open);
+    expect(fromSearch(toSearch(filter, open), open)).toEqual(filter);
     expect(toParams(filter)).toMatchObject({ status: "", level: "0", text: "a b" });
   });
 
   it("start with open alerts and ignore nonsense", () => {
-    const filter = fromSearch(new URLSearchParams("status=9&level=x&since=never"));
+    const filter = fromSearch(new URLSearchParams("status=9&level=x&since=never"), open);
     expect(filter).toMatchObject({ status: "0", level: "", since: "" });
-    expect(toSearch(filter).toString()).toBe("");
+    expect(toSearch(filter, open).toString()).toBe("");
+  });
+
+  it("start with learned alerts in learn mode, unless the address names a status", () => {
+    expect(fromSearch(new URLSearchParams(""), learned).status).toBe("4");
+    const chosen = fromSearch(new URLSearchParams("status=0"), learned);
+    expect(chosen.status).toBe("0");
+    expect(toSearch(chosen, learned).toString()).toBe("status=0");
   });
 
   it("decide whether a fresh alert belongs into the list", () => {
@@ -92,7 +111,7 @@ describe("alert filters (C11)", () => {
       hostname: "web-1",
       ip: "192.0.2.1",
     } as Parameters<typeof accepts>[1];
-    const check = (search: string) => accepts(fromSearch(new URLSearchParams(search)), alert);
+    const check = (search: string) => accepts(fromSearch(new URLSearchParams(search), open), alert);
     expect(check("")).toBe(true);
     expect(check("text=SHELL&level=1")).toBe(true);
     expect(check("status=4")).toBe(false);

@@ -8,7 +8,7 @@ import { useAlert } from "../api/queries";
 import type { AlertDetail, Matched } from "../api/types";
 import { useTexts } from "../i18n";
 import { techniqueUrl } from "../lib/attack";
-import { count } from "../lib/format";
+import { count, excerpt } from "../lib/format";
 import { pieces } from "../lib/highlight";
 import { eventOf, inOrder, jumpFromAlert, summary } from "../lib/query";
 import { fromRoot } from "../lib/tree";
@@ -175,7 +175,7 @@ function Actions({ alert }: { alert: AlertDetail }) {
 
 function Why({ alert }: { alert: AlertDetail }) {
   const { t } = useTexts();
-  if (alert.matched.length === 0) return <p>{t("alert.noMatched", { info: alert.info })}</p>;
+  if (alert.matched.length === 0) return <p>{t("alert.noMatched", { info: excerpt(alert.info) })}</p>;
   return (
     <table className="y-table y-table-wrap">
       <thead>
@@ -192,7 +192,9 @@ function Why({ alert }: { alert: AlertDetail }) {
               {matched.field}
             </th>
             <td className="y-mono">
-              <Marked matched={matched} />
+              <Long text={matched.value}>
+                <Marked matched={matched} />
+              </Long>
             </td>
             <td className="y-mono y-dim">{matched.condition}</td>
           </tr>
@@ -222,12 +224,13 @@ function Prevalence({ alert }: { alert: AlertDetail }) {
   const { t, lang } = useTexts();
   const statistic = alert.context.statistic;
   if (!statistic) return <p className="y-dim">{t("alert.prevalenceNone")}</p>;
+  const info = excerpt(statistic.info);
   return (
     <p>
       {statistic.count <= 1
-        ? t("alert.prevalenceFirst", { info: statistic.info })
+        ? t("alert.prevalenceFirst", { info })
         : t("alert.prevalenceText", {
-            info: statistic.info,
+            info,
             count: count(statistic.count, lang),
             hosts: count(statistic.exist_count, lang),
           })}
@@ -248,7 +251,9 @@ function Tree({ alert }: { alert: AlertDetail }) {
           style={{ paddingInlineStart: `${Math.min(node.depth, 12) * 18}px` }}
         >
           <span className="y-tree-pid y-num">{node.pid ?? ""}</span>
-          <span className="y-mono y-tree-command">{node.command || node.name}</span>
+          <span className="y-mono y-tree-command">
+            <Long text={node.command || node.name} />
+          </span>
           {node.subject && <span className="y-tree-here">{t("alert.treeSubject")}</span>}
           <span className="y-dim">{node.user}</span>
           {node.time && (

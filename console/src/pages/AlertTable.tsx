@@ -4,7 +4,7 @@ import { Link, useLocation, useNavigate } from "react-router";
 
 import type { Alert, AlertStatus } from "../api/types";
 import { useTexts } from "../i18n";
-import { count } from "../lib/format";
+import { count, excerpt } from "../lib/format";
 import { Ago, LevelMark, StatusMark, useSourceName, useTypeName } from "../ui/parts";
 import { useAlertActions } from "../ui/useAlertActions";
 
@@ -164,7 +164,7 @@ function Row({ alert, withStatus, current, selected, onFocus, onToggle }: RowPro
           {alert.hostname}
         </Link>
       </td>
-      <td className="y-cell-info y-mono" title={alert.info}>
+      <td className="y-cell-info y-mono" title={excerpt(alert.info)}>
         <span>{alert.info}</span>
       </td>
       <td className="y-right y-num" title={t("alerts.countHint", { count: alert.count })}>

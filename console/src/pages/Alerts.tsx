@@ -5,13 +5,22 @@ import { useQueryClient } from "@tanstack/react-query";
 import { useEffect, useRef, useState } from "react";
 import { Link, useSearchParams } from "react-router";
 
-import { ALERT_PAGE, useAlerts, useAlertTotal, useHosts, useOverview } from "../api/queries";
+import { ALERT_PAGE, useAlerts, useAlertTotal, useHosts, useLearn, useOverview } from "../api/queries";
 import { useLiveAlerts } from "../api/stream";
 import type { AlertPage } from "../api/types";
 import { ALERT_STATUSES, EVENT_TYPES, INVENTORY_TYPES, LEVELS } from "../api/types";
 import { useTexts } from "../i18n";
 import type { AlertFilter } from "../lib/filters";
-import { accepts, fromSearch, isFirst, isNarrowed, toParams, toSearch, usualStatus, withRepeated } from "../lib/filters";
+import {
+  accepts,
+  fromSearch,
+  isFirst,
+  isNarrowed,
+  toParams,
+  toSearch,
+  usualStatus,
+  withRepeated,
+} from "../lib/filters";
 import { absolute, count } from "../lib/format";
 import { PageHead, useTypeName } from "../ui/parts";
 import { Empty, Failure, Loading } from "../ui/State";
@@ -20,8 +29,8 @@ import { AlertTable } from "./AlertTable";
 export function AlertsPage() {
   const { t, lang } = useTexts();
   const [search, setSearch] = useSearchParams();
-  const overview = useOverview();
-  const usual = usualStatus(overview.data?.learn);
+  const learn = useLearn();
+  const usual = usualStatus(learn);
   const filter = fromSearch(search, usual);
   const offset = Math.max(0, Number(search.get("offset")) || 0);
   const alerts = useAlerts({ ...toParams(filter), offset, limit: ALERT_PAGE });
@@ -44,7 +53,8 @@ export function AlertsPage() {
       <PageHead title={t("alerts.title")}>
         <KeyHelp />
       </PageHead>
-      {overview.data?.learn && filter.status !== "4" && (
+      {filter.status === "4" && <p className="y-note">{t("learn.these")}</p>}
+      {learn && filter.status !== "4" && (
         <p className="y-note">
           {t("learn.alerts")}{" "}
           <Anchor component={Link} to="/alerts?status=4">
@@ -68,9 +78,9 @@ export function AlertsPage() {
       {shown.length > 0 && !alerts.isError && (
         <>
           <AlertTable
-            key={`${toSearch(filter).toString()}#${offset}`}
+            key={`${toSearch(filter, usual).toString()}#${offset}`}
             alerts={shown}
-            withStatus={filter.status === "all"}
+            withStatus={filter.status === "all" || filter.status === "4"}
           />
           <div className="y-pager">
             <span className="y-dim y-num">
@@ -248,11 +258,14 @@ function Nothing({ filter, clear }: { filter: AlertFilter; clear: () => void }) 
       </Empty>
     );
   }
-  return filter.status === "0" ? (
-    <Empty title={t("alerts.empty")} hint={t("alerts.emptyHint")} />
-  ) : (
-    <Empty title={t("alerts.emptyStatus")} hint={t("alerts.emptyStatusHint")} />
-  );
+  switch (filter.status) {
+    case "0":
+      return <Empty title={t("alerts.empty")} hint={t("alerts.emptyHint")} />;
+    case "4":
+      return <Empty title={t("alerts.emptyLearned")} hint={t("alerts.emptyLearnedHint")} />;
+    default:
+      return <Empty title={t("alerts.emptyStatus")} hint={t("alerts.emptyStatusHint")} />;
+  }
 }
 
 function KeyHelp() {

@@ -5,13 +5,13 @@ import type { ReactNode } from "react";
 import { useState } from "react";
 import { Link, useNavigate, useParams } from "react-router";
 
-import { useAlerts, useHost, useOverview, useRevoke } from "../api/queries";
+import { useAlerts, useHost, useLearn, useRevoke } from "../api/queries";
 import type { HostDetail } from "../api/types";
 import { useTexts } from "../i18n";
 import { usualStatus } from "../lib/filters";
 import { bytes, count, duration } from "../lib/format";
 import { Books } from "../ui/Books";
-import { Ago, At, Copy, HealthMark, LevelMark, PageHead, Panel } from "../ui/parts";
+import { Ago, At, Copy, HealthMark, LevelMark, PageHead, Panel, StatusMark } from "../ui/parts";
 import { useSourceName, useTypeName } from "../ui/parts";
 import { Empty, Failure, InlineError, Loading } from "../ui/State";
 import { SensorMark } from "./Hosts";
@@ -170,7 +170,8 @@ function Recent({ host }: { host: HostDetail }) {
   const { t } = useTexts();
   const sourceName = useSourceName();
   const typeName = useTypeName();
-  const status = usualStatus(useOverview().data?.learn);
+  const learn = useLearn();
+  const status = usualStatus(learn);
   const alerts = useAlerts({ agent_id: host.agent_id, status, limit: RECENT });
   const all = (
     <Link to={`/alerts?status=all&agent_id=${host.agent_id}`}>{t("host.allAlerts")}</Link>
@@ -179,13 +180,13 @@ function Recent({ host }: { host: HostDetail }) {
     <Panel title={t("host.alerts")} aside={all} flush>
       {alerts.isPending && <Loading />}
       {alerts.isError && <Failure error={alerts.error} retry={alerts.refetch} />}
-      {alerts.data?.alerts.length === 0 && <Empty title={t("host.noAlerts")} />}
+      {alerts.data?.alerts.length === 0 && <Empty title={t(learn ? "host.noLearned" : "host.noAlerts")} />}
       <table className="y-table">
         <tbody>
           {alerts.data?.alerts.map((alert) => (
             <tr key={alert.id}>
               <td>
-                <LevelMark level={alert.level} />
+                <LevelMark level={alert.level} /> {learn && <StatusMark status={alert.status} />}
               </td>
               <td className="y-dim">
                 <Ago time={alert.time} />

@@ -160,7 +160,7 @@ function HostTable({ hosts }: { hosts: Host[] }) {
             >
               {host.open_alerts > 0 && (
                 <Link
-                  to={`/alerts?agent_id=${host.agent_id}`}
+                  to={`/alerts?status=0&agent_id=${host.agent_id}`}
                   aria-label={`${t("hosts.openAlerts")}: ${host.open_alerts}`}
                 >
                   {count(host.open_alerts, lang)}

@@ -11,7 +11,7 @@ import { useTexts } from "../i18n";
 import { absolute, bytes, compact, count, duration } from "../lib/format";
 import { fleetTotal } from "../lib/ledger";
 import { LazyChart } from "../ui/LazyChart";
-import { PageHead, Panel, useTypeName } from "../ui/parts";
+import { Copy, PageHead, Panel, useTypeName } from "../ui/parts";
 import { Empty, Failure, Loading } from "../ui/State";
 import { AddHost } from "./AddHost";
 
@@ -33,6 +33,7 @@ export function OverviewPage() {
 function Content({ data }: { data: Overview }) {
   const { t, lang } = useTexts();
   const [adding, setAdding] = useState(false);
+  const chartTitle = t(data.learn ? "overview.learnedPerHour" : "overview.alertsPerHour");
   const uptime = (Date.now() - Date.parse(data.server.started_at)) / 1000;
   return (
     <>
@@ -48,35 +49,7 @@ function Content({ data }: { data: Overview }) {
         </div>
       )}
       <div className="y-tiles">
-        <Tile
-          title={t(data.learn ? "overview.learnedAlerts" : "overview.openAlerts")}
-          to="/alerts"
-          value={
-            data.learn
-              ? data.alerts.learned
-              : data.alerts.open.danger + data.alerts.open.suspicious + data.alerts.open.hint
-          }
-        >
-          <Part
-            to="/alerts?status=0&level=0"
-            label={t("level.0")}
-            value={data.alerts.open.danger}
-            tone="danger"
-          />
-          <Part
-            to="/alerts?status=0&level=1"
-            label={t("level.1")}
-            value={data.alerts.open.suspicious}
-            tone="warn"
-          />
-          <Part to="/alerts?status=0&level=2" label={t("level.2")} value={data.alerts.open.hint} tone="hint" />
-          <Part
-            to={`/alerts?status=all&since=${encodeURIComponent(todayUtc())}`}
-            label={t("overview.today")}
-            value={data.alerts.today}
-          />
-          <Part to="/alerts?status=4" label={t("overview.learned")} value={data.alerts.learned} />
-        </Tile>
+        {data.learn ? <LearnedTile alerts={data.alerts} /> : <OpenTile alerts={data.alerts} />}
         <Tile title={t("overview.hosts")} to="/hosts" value={data.hosts.total}>
           <Part
             to="/hosts?health=0"
@@ -105,8 +78,8 @@ function Content({ data }: { data: Overview }) {
         <LedgerTile data={data} />
       </div>
       <div className="y-charts">
-        <Panel title={t(data.learn ? "overview.learnedPerHour" : "overview.alertsPerHour")}>
-          <AlertChart hours={data.alerts_per_hour} />
+        <Panel title={chartTitle}>
+          <AlertChart hours={data.alerts_per_hour} title={chartTitle} />
         </Panel>
         <Panel title={t("overview.eventsPerHour")}>
           <EventChart hours={data.events_per_hour} />
@@ -125,6 +98,8 @@ function Content({ data }: { data: Overview }) {
 
 const todayUtc = () => `${new Date().toISOString().slice(0, 10)}T00:00:00Z`;
 
+const END_LEARNING = "yinglong config set server.learn=false";
+
 function LearnBanner() {
   const { t } = useTexts();
   return (
@@ -132,8 +107,9 @@ function LearnBanner() {
       <IconSchool size={20} stroke={1.6} aria-hidden />
       <div>
         <strong>{t("learn.title")}</strong>
-        <p>
-          {t("learn.body")} {t("learn.end")} <code className="y-mono">yinglong config set server.learn=false</code>
+        <p>{t("learn.body")}</p>
+        <p className="y-end-learning">
+          {t("learn.end")} <code>{END_LEARNING}</code> <Copy value={END_LEARNING} />
         </p>
       </div>
       <Anchor component={Link} to="/alerts?status=4" className="y-nowrap">
@@ -160,6 +136,45 @@ function Tile({ title, to, value, children }: TileProps) {
       </Link>
       <div className="y-tile-parts">{children}</div>
     </section>
+  );
+}
+
+function OpenTile({ alerts }: { alerts: Overview["alerts"] }) {
+  const { t } = useTexts();
+  const { danger, suspicious, hint } = alerts.open;
+  return (
+    <Tile title={t("overview.openAlerts")} to="/alerts?status=0" value={danger + suspicious + hint}>
+      <Part to="/alerts?status=0&level=0" label={t("level.0")} value={danger} tone="danger" />
+      <Part to="/alerts?status=0&level=1" label={t("level.1")} value={suspicious} tone="warn" />
+      <Part to="/alerts?status=0&level=2" label={t("level.2")} value={hint} tone="hint" />
+      <TodayPart today={alerts.today} />
+      <Part to="/alerts?status=4" label={t("overview.learned")} value={alerts.learned} />
+    </Tile>
+  );
+}
+
+/** While learning nothing opens: what was learned is what there is to see. */
+function LearnedTile({ alerts }: { alerts: Overview["alerts"] }) {
+  const { t } = useTexts();
+  const { danger, suspicious, hint } = alerts.open;
+  return (
+    <Tile title={t("overview.learnedAlerts")} to="/alerts?status=4" value={alerts.learned}>
+      <TodayPart today={alerts.today} />
+      <Part
+        to="/alerts?status=0"
+        label={t("status.0")}
+        value={danger + suspicious + hint}
+        tone="warn"
+      />
+    </Tile>
+  );
+}
+
+function TodayPart({ today }: { today: number }) {
+  const { t } = useTexts();
+  const since = encodeURIComponent(todayUtc());
+  return (
+    <Part to={`/alerts?status=all&since=${since}`} label={t("overview.today")} value={today} />
   );
 }
 
@@ -224,7 +239,7 @@ function LedgerTile({ data }: { data: Overview }) {
   );
 }
 
-function AlertChart({ hours }: { hours: AlertHour[] }) {
+function AlertChart({ hours, title }: { hours: AlertHour[]; title: string }) {
   const { t } = useTexts();
   const starts = useMemo(() => hours.map(({ start }) => start), [hours]);
   const series = useMemo(
@@ -240,7 +255,7 @@ function AlertChart({ hours }: { hours: AlertHour[] }) {
   }
   return (
     <>
-      <LazyChart label={t("overview.alertsPerHour")} starts={starts} series={series} />
+      <LazyChart label={title} starts={starts} series={series} />
       <Figures starts={starts} series={series} />
     </>
   );

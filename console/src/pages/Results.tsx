@@ -193,7 +193,9 @@ function EventTable({ events }: { events: Event[] }) {
                     {event.hostname}
                   </Link>
                 </td>
-                <td className="y-mono y-cell-event"><Long text={summary(event.type, event.data)} /></td>
+                <td className="y-mono y-cell-event">
+                  <Long text={summary(event.type, event.data)} />
+                </td>
               </tr>
               {expanded && (
                 <tr className="y-expanded">

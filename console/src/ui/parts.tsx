@@ -2,7 +2,7 @@
 
 import { ActionIcon, CopyButton, Tooltip } from "@mantine/core";
 import { IconCheck, IconCopy } from "@tabler/icons-react";
-import { createContext, useContext, useEffect, useState } from "react";
+import { createContext, useContext, useEffect, useId, useState } from "react";
 import type { ReactNode } from "react";
 
 import type { AlertStatus, Health, Level } from "../api/types";
@@ -105,30 +105,42 @@ export function Copy({ value, label }: { value: string; label?: string }) {
   );
 }
 
-/** Characters shown of a long text until somebody asks for the rest: about three lines. */
+/** Texts up to this many characters, about three lines, are always shown whole. */
 const SHORT_CHARS = 280;
 
-/** A text that may be very long, such as a compiler's command line. */
-export function Long({ text }: { text: string }) {
+interface LongProps {
+  text: string;
+  /** The same text with marks in it. */
+  children?: ReactNode;
+}
+
+/**
+ * A text that may be very long, such as a compiler's command line. What is folded away stays in the
+ * page, so that selecting, finding and reading aloud work on all of it.
+ */
+export function Long({ text, children = text }: LongProps) {
   const { t, lang } = useTexts();
   const [whole, setWhole] = useState(false);
-  if (text.length <= SHORT_CHARS) return <>{text}</>;
+  const id = useId();
+  if (text.length <= SHORT_CHARS) return children;
   return (
-    <>
-      {whole ? text : `${text.slice(0, SHORT_CHARS)}… `}
-      <button
-        type="button"
-        className="y-more"
-        aria-expanded={whole}
-        onClick={(click) => {
-          // Rows may open by themselves when clicked.
-          click.stopPropagation();
-          setWhole(!whole);
-        }}
-      >
-        {whole ? t("state.less") : t("state.whole", { count: count(text.length, lang) })}
-      </button>
-    </>
+    <span className="y-long">
+      <span id={id} className={whole ? undefined : "y-folded"}>
+        {children}
+      </span>
+      <span className="y-long-tools">
+        <button
+          type="button"
+          className="y-more"
+          aria-expanded={whole}
+          aria-controls={id}
+          onClick={() => setWhole(!whole)}
+        >
+          {whole ? t("state.less") : t("state.whole", { count: count(text.length, lang) })}
+        </button>
+        <Copy value={text} />
+      </span>
+    </span>
   );
 }
 
