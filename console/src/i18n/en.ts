@@ -399,7 +399,7 @@ export const en = {
   },
   ledger: {
     title: "Ledger",
-    intro: "For every stream, observed = stored + filtered + lost + on the way. A difference is a fault or an attack.",
+    intro: "For every stream, observed = stored + filtered + lost + on the way. A lasting difference is a fault or an attack; hosts report every minute, so what is stored may be ahead of what they said.",
     reasons: "Lost, by reason",
     empty: "No books yet",
     emptyHint: "The first ones arrive with the heartbeats of the first host.",

@@ -36,3 +36,16 @@ export function pieces(value: string, condition: string): Piece[] {
     { text: value.slice(end), hit: false },
   ].filter((piece) => piece.text !== "");
 }
+
+/** Characters kept on each side of a mark, and at the beginning. */
+const AROUND = 60;
+
+/** The beginning, the mark and what stands next to it; an unmarked text stays as it is. */
+export function gist(found: Piece[]): Piece[] {
+  if (!found.some(({ hit }) => hit)) return found;
+  return found.map(({ text, hit }, index) => {
+    if (hit || text.length <= 2 * AROUND) return { text, hit };
+    const end = index < found.length - 1 ? ` ${text.slice(-AROUND)}` : "";
+    return { text: `${text.slice(0, AROUND)} …${end}`, hit };
+  });
+}

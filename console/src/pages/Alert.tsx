@@ -9,7 +9,8 @@ import type { AlertDetail, Matched } from "../api/types";
 import { useTexts } from "../i18n";
 import { techniqueUrl } from "../lib/attack";
 import { count, excerpt } from "../lib/format";
-import { pieces } from "../lib/highlight";
+import type { Piece } from "../lib/highlight";
+import { gist, pieces } from "../lib/highlight";
 import { eventOf, inOrder, jumpFromAlert, summary } from "../lib/query";
 import { fromRoot } from "../lib/tree";
 import { Ago, At, Json, LevelMark, Long, PageHead, Panel, StatusMark } from "../ui/parts";
@@ -177,7 +178,7 @@ function Why({ alert }: { alert: AlertDetail }) {
   const { t } = useTexts();
   if (alert.matched.length === 0) return <p>{t("alert.noMatched", { info: excerpt(alert.info) })}</p>;
   return (
-    <table className="y-table y-table-wrap">
+    <table className="y-table y-table-wrap y-why">
       <thead>
         <tr>
           <th scope="col">{t("alert.field")}</th>
@@ -192,11 +193,11 @@ function Why({ alert }: { alert: AlertDetail }) {
               {matched.field}
             </th>
             <td className="y-mono">
-              <Long text={matched.value}>
-                <Marked matched={matched} />
-              </Long>
+              <Value matched={matched} />
             </td>
-            <td className="y-mono y-dim">{matched.condition}</td>
+            <td className="y-mono y-dim">
+              <Long text={matched.condition} />
+            </td>
           </tr>
         ))}
       </tbody>
@@ -204,8 +205,17 @@ function Why({ alert }: { alert: AlertDetail }) {
   );
 }
 
-function Marked({ matched }: { matched: Matched }) {
-  return pieces(matched.value, matched.condition).map(({ text, hit }, index) =>
+function Value({ matched }: { matched: Matched }) {
+  const found = pieces(matched.value, matched.condition);
+  return (
+    <Long text={matched.value} gist={<Marked found={gist(found)} />}>
+      <Marked found={found} />
+    </Long>
+  );
+}
+
+function Marked({ found }: { found: Piece[] }) {
+  return found.map(({ text, hit }, index) =>
     hit ? <mark key={index}>{text}</mark> : <span key={index}>{text}</span>,
   );
 }

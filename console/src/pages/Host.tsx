@@ -9,10 +9,10 @@ import { useAlerts, useHost, useLearn, useRevoke } from "../api/queries";
 import type { HostDetail } from "../api/types";
 import { useTexts } from "../i18n";
 import { usualStatus } from "../lib/filters";
-import { bytes, count, duration } from "../lib/format";
+import { bytes, count, duration, excerpt } from "../lib/format";
 import { Books } from "../ui/Books";
 import { Ago, At, Copy, HealthMark, LevelMark, PageHead, Panel, StatusMark } from "../ui/parts";
-import { useSourceName, useTypeName } from "../ui/parts";
+import { useSourceName } from "../ui/parts";
 import { Empty, Failure, InlineError, Loading } from "../ui/State";
 import { SensorMark } from "./Hosts";
 import { Inventories } from "./Inventories";
@@ -169,7 +169,6 @@ function Sensors({ host }: { host: HostDetail }) {
 function Recent({ host }: { host: HostDetail }) {
   const { t } = useTexts();
   const sourceName = useSourceName();
-  const typeName = useTypeName();
   const learn = useLearn();
   const status = usualStatus(learn);
   const alerts = useAlerts({ agent_id: host.agent_id, status, limit: RECENT });
@@ -181,11 +180,11 @@ function Recent({ host }: { host: HostDetail }) {
       {alerts.isPending && <Loading />}
       {alerts.isError && <Failure error={alerts.error} retry={alerts.refetch} />}
       {alerts.data?.alerts.length === 0 && <Empty title={t(learn ? "host.noLearned" : "host.noAlerts")} />}
-      <table className="y-table">
+      <table className="y-table y-stack">
         <tbody>
           {alerts.data?.alerts.map((alert) => (
             <tr key={alert.id}>
-              <td>
+              <td className="y-nowrap">
                 <LevelMark level={alert.level} /> {learn && <StatusMark status={alert.status} />}
               </td>
               <td className="y-dim">
@@ -194,7 +193,9 @@ function Recent({ host }: { host: HostDetail }) {
               <td>
                 <Link to={`/alerts/${alert.id}`}>{sourceName(alert.source)}</Link>
               </td>
-              <td className="y-dim y-nowrap">{typeName(alert.type)}</td>
+              <td className="y-cell-info y-mono" title={excerpt(alert.info)}>
+                <span>{alert.info}</span>
+              </td>
             </tr>
           ))}
         </tbody>

@@ -112,13 +112,15 @@ interface LongProps {
   text: string;
   /** The same text with marks in it. */
   children?: ReactNode;
+  /** What stands there while folded, when the beginning is not what matters. */
+  gist?: ReactNode;
 }
 
 /**
  * A text that may be very long, such as a compiler's command line. What is folded away stays in the
  * page, so that selecting, finding and reading aloud work on all of it.
  */
-export function Long({ text, children = text }: LongProps) {
+export function Long({ text, children = text, gist = children }: LongProps) {
   const { t, lang } = useTexts();
   const [whole, setWhole] = useState(false);
   const id = useId();
@@ -126,7 +128,7 @@ export function Long({ text, children = text }: LongProps) {
   return (
     <span className="y-long">
       <span id={id} className={whole ? undefined : "y-folded"}>
-        {children}
+        {whole ? children : gist}
       </span>
       <span className="y-long-tools">
         <button
