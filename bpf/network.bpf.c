@@ -25,6 +25,8 @@
 #define UDP_REPEAT_NS 20000000000ULL
 #define RING_BYTES (2 * 1024 * 1024)
 #define WAKE_BYTES (64 * 1024)
+#define JOURNAL_NOTES 32768
+#define JOURNAL_NOTE_BYTES 64
 
 #define SOCK_OPS_TCP_CONNECT_CB 3
 
@@ -158,30 +160,83 @@ struct {
 	__type(value, __u64);
 } flows SEC(".maps");
 
-/* Records made, including those that found the ring full. */
-__u64 produced = 0;
-/* Attempts, accepts and UDP flows that found the ring full. */
-__u64 lost_observations = 0;
-/* Outcomes and handshakes that found the ring full; only the state of an event suffers. */
-__u64 lost_details = 0;
-/* Whether the agent wants UDP; written by the agent. */
-__u32 udp_wanted = 0;
+/* Since the programs were loaded. */
+struct network_counters {
+	/* Records made, including those that found the ring full. */
+	__u64 produced;
+	/* Of them, attempts, accepts and UDP flows. */
+	__u64 observations;
+	/* Attempts, accepts and UDP flows that found the ring full. */
+	__u64 lost_observations;
+	/* Outcomes and handshakes that found the ring full; only the state of an event suffers. */
+	__u64 lost_details;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct network_counters);
+} counters SEC(".maps");
+
+/* Written by the agent. */
+struct network_settings {
+	/* How far the agent has read; it gives records up later than it reads them. */
+	__u64 read_position;
+	__u32 udp_wanted;
+	__u32 reserved;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct network_settings);
+} settings SEC(".maps");
+
+/*
+ * The agent's own: what it has reported lately. It lies here because maps outlive an agent that is
+ * killed. No program looks at it.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, JOURNAL_NOTES);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, JOURNAL_NOTE_BYTES);
+} journal SEC(".maps");
 
 static __always_inline void send(struct connection_record *record, __u16 type)
 {
-	record->header.seq = __sync_fetch_and_add(&produced, 1) + 1;
+	bool detail = type == RECORD_OUTCOME || type == RECORD_ESTABLISHED;
+	__u32 zero = 0;
+	struct network_counters *counts = bpf_map_lookup_elem(&counters, &zero);
+	struct network_settings *set = bpf_map_lookup_elem(&settings, &zero);
+
+	if (!counts || !set)
+		return;
+	if (!detail)
+		__sync_fetch_and_add(&counts->observations, 1);
+	record->header.seq = __sync_fetch_and_add(&counts->produced, 1) + 1;
 	record->header.ts_boot_ns = bpf_ktime_get_boot_ns();
 	record->header.type = type;
 	record->header.size = sizeof(*record);
 
-	__u64 waiting = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA);
-	__u64 flags = waiting >= WAKE_BYTES ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	__u64 unread = bpf_ringbuf_query(&records, BPF_RB_PROD_POS) - set->read_position;
+	__u64 flags = unread >= WAKE_BYTES ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 	if (bpf_ringbuf_output(&records, record, sizeof(*record), flags) == 0)
 		return;
-	if (type == RECORD_OUTCOME || type == RECORD_ESTABLISHED)
-		__sync_fetch_and_add(&lost_details, 1);
+	if (detail)
+		__sync_fetch_and_add(&counts->lost_details, 1);
 	else
-		__sync_fetch_and_add(&lost_observations, 1);
+		__sync_fetch_and_add(&counts->lost_observations, 1);
+}
+
+static __always_inline bool udp_wanted(void)
+{
+	__u32 zero = 0;
+	struct network_settings *set = bpf_map_lookup_elem(&settings, &zero);
+
+	return set && set->udp_wanted;
 }
 
 static __always_inline void describe_current(struct owner *owner)
@@ -409,7 +464,7 @@ int BPF_PROG(on_send_length, struct sock *sk)
 {
 	struct connection_record record = {};
 
-	if (!udp_wanted || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_UDP)
+	if (!udp_wanted() || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_UDP)
 		return 0;
 	if (name_ends(&record, sk))
 		report_send(&record, (__u64)sk);
@@ -422,7 +477,7 @@ int on_sendmsg4(struct bpf_sock_addr *context)
 {
 	struct connection_record record = { .family = AF_INET };
 
-	if (!udp_wanted || !context->sk)
+	if (!udp_wanted() || !context->sk)
 		return 1;
 	__u32 local = context->msg_src_ip4;
 	__u32 remote = context->user_ip4;
@@ -439,7 +494,7 @@ int on_sendmsg6(struct bpf_sock_addr *context)
 {
 	struct connection_record record = { .family = AF_INET6 };
 
-	if (!udp_wanted || !context->sk)
+	if (!udp_wanted() || !context->sk)
 		return 1;
 	__u32 local[4] = { context->msg_src_ip6[0], context->msg_src_ip6[1],
 			   context->msg_src_ip6[2], context->msg_src_ip6[3] };

@@ -1,8 +1,8 @@
 //! The supervisor: keeps a worker running, and keeps the kernel's records while none runs.
 //!
 //! The daemon does next to nothing, so that little can go wrong with it. It holds the BPF programs
-//! and their ring open: when the worker is killed, executions keep filling the ring, and the next
-//! worker continues where the last one stopped.
+//! and their rings open: when the worker is killed, executions and connections keep filling them,
+//! and the next worker continues where the last one stopped.
 
 use std::{
     io::{BufRead, BufReader},
@@ -22,7 +22,9 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use yinglong_sensor_linux::process::{self, BpfIds};
+use yinglong_sensor_linux::attached::{BpfIds, hold};
+
+use crate::sensors::Loaded;
 
 /// A worker that lived at least so long is started again at once.
 const STEADY: Duration = Duration::from_secs(10);
@@ -36,9 +38,10 @@ const LOOK: Duration = Duration::from_millis(50);
 /// What the worker has loaded into the kernel, held open.
 #[derive(Default)]
 struct Held {
-    ids: Option<BpfIds>,
-    /// Never read: holding them is the point.
-    _open: Vec<OwnedFd>,
+    ids: Loaded,
+    /// By sensor. Never read: holding them is the point.
+    _process: Vec<OwnedFd>,
+    _network: Vec<OwnedFd>,
 }
 
 /// Runs workers until `stop` is set. `arguments` are those of the worker.
@@ -94,31 +97,44 @@ fn start(state: &Path, arguments: &[String], held: &Mutex<Held>) -> anyhow::Resu
         .unwrap_or_else(PoisonError::into_inner)
         .ids
         .clone();
-    if let Some(ids) = ids {
+    if ids != Loaded::default() {
         command.arg("--adopt").arg(serde_json::to_string(&ids)?);
     }
     command.spawn().context("the worker cannot be started")
 }
 
-/// Reads what the worker says it loaded, and holds it open.
+/// Reads what the worker says it loaded, a line per sensor, and holds it open.
 fn keep(output: ChildStdout, held: &Mutex<Held>) {
     for line in BufReader::new(output).lines().map_while(Result::ok) {
-        let Ok(ids) = serde_json::from_str::<BpfIds>(&line) else {
+        let Ok(loaded) = serde_json::from_str::<Loaded>(&line) else {
             continue;
         };
-        match process::hold(&ids) {
-            Ok(open) => {
-                *held.lock().unwrap_or_else(PoisonError::into_inner) = Held {
-                    ids: Some(ids),
-                    _open: open,
-                };
-            }
-            Err(error) => tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "executions while the worker is away will be missed"
-            ),
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ids) = loaded.process
+            && let Some(open) = hold_open(&ids, "executions")
+        {
+            held.ids.process = Some(ids);
+            held._process = open;
+        }
+        if let Some(ids) = loaded.network
+            && let Some(open) = hold_open(&ids, "connections")
+        {
+            held.ids.network = Some(ids);
+            held._network = open;
         }
     }
+}
+
+fn hold_open(ids: &BpfIds, what: &str) -> Option<Vec<OwnedFd>> {
+    hold(ids)
+        .inspect_err(|error| {
+            tracing::warn!(
+                error = error as &dyn std::error::Error,
+                what,
+                "observations while the worker is away will be missed"
+            );
+        })
+        .ok()
 }
 
 /// Waits for the worker to end; ends it when asked to stop.

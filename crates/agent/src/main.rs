@@ -15,8 +15,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
-use yinglong_agent::{daemon, enrol, worker};
-use yinglong_sensor_linux::process::BpfIds;
+use yinglong_agent::{daemon, enrol, sensors::Loaded, worker};
 
 /// Observes this host and reports to a Yinglong server.
 #[derive(Debug, Parser)]
@@ -146,10 +145,11 @@ fn run(command: Command) -> anyhow::Result<()> {
             if supervised {
                 nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?;
             }
-            let adopt: Option<BpfIds> = adopt
-                .map(|text| serde_json::from_str(&text))
+            let adopt = adopt
+                .map(|text| serde_json::from_str::<Loaded>(&text))
                 .transpose()
-                .context("--adopt is given by the daemon only")?;
+                .context("--adopt is given by the daemon only")?
+                .unwrap_or_default();
             worker::run(worker::Options {
                 state: state.state,
                 servers: line.servers,

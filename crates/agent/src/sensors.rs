@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use yinglong_model::host::SensorStatus;
 use yinglong_sensor::{Context, Error, Outlet as _, Sensor};
@@ -23,11 +24,23 @@ use crate::books::Books;
 /// Pause before a failed sensor is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(10);
 
+/// BPF programs by the sensor that loaded them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Loaded {
+    /// Those of executions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<BpfIds>,
+    /// Those of connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<BpfIds>,
+}
+
 /// What sensors need to know at their start.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// BPF programs an earlier worker of the same daemon loaded.
-    pub adopt: Option<BpfIds>,
+    pub adopt: Loaded,
     /// Processes whose doings are not reported: the agent's own.
     pub excluded_pids: Vec<u32>,
 }
@@ -88,7 +101,8 @@ impl Board {
 }
 
 impl Sensors {
-    /// Starts all of them. `loaded` is told what BPF programs to keep for the next worker.
+    /// Starts all of them. `loaded` is told, once per sensor that has any, what BPF programs to
+    /// keep for the next worker.
     ///
     /// # Errors
     /// The operating system refuses a thread.
@@ -96,7 +110,7 @@ impl Sensors {
         context: &Context,
         books: &Books,
         options: &Options,
-        loaded: impl Fn(&BpfIds) + Send + 'static,
+        loaded: impl Fn(&Loaded) + Clone + Send + 'static,
     ) -> std::io::Result<Self> {
         let (tree, accounts, roots) = (Tree::default(), Accounts::default(), WebRoots::default());
         let mut sensors = Self {
@@ -106,11 +120,12 @@ impl Sensors {
         };
 
         let mut process_options = process::Options {
-            adopt: options.adopt.clone(),
+            adopt: options.adopt.process.clone(),
             excluded_pids: options.excluded_pids.clone(),
             ..process::Options::default()
         };
         let process_tree = (tree.clone(), accounts.clone());
+        let process_loaded = loaded.clone();
         sensors.spawn(
             context,
             books,
@@ -118,13 +133,20 @@ impl Sensors {
             Box::new(move || {
                 let (tree, accounts) = process_tree.clone();
                 let opened = process::open(tree, accounts, process_options.clone())?;
-                if let Some(ids) = &opened.ids {
-                    loaded(ids);
+                if let Some(ids) = opened.ids {
                     process_options.adopt = Some(ids.clone());
+                    process_loaded(&Loaded {
+                        process: Some(ids),
+                        ..Loaded::default()
+                    });
                 }
                 Ok(opened.sensor)
             }),
         )?;
+        let mut network_options = network::Options {
+            adopt: options.adopt.network.clone(),
+            ..network::Options::from_env()
+        };
         let network_tree = (tree.clone(), accounts.clone());
         sensors.spawn(
             context,
@@ -132,7 +154,15 @@ impl Sensors {
             "connection",
             Box::new(move || {
                 let (tree, accounts) = network_tree.clone();
-                network::open(tree, accounts, network::Options::from_env())
+                let opened = network::open(tree, accounts, network_options.clone())?;
+                if let Some(ids) = opened.ids {
+                    network_options.adopt = Some(ids.clone());
+                    loaded(&Loaded {
+                        network: Some(ids),
+                        ..Loaded::default()
+                    });
+                }
+                Ok(opened.sensor)
             }),
         )?;
         let file_options = files::Options {

@@ -17,7 +17,6 @@ use tokio::{
 use yinglong_model::{config::AgentConfig, host::HostReport};
 use yinglong_proto::v1;
 use yinglong_sensor::Context;
-use yinglong_sensor_linux::process::BpfIds;
 
 use crate::{
     books::Books,
@@ -25,7 +24,7 @@ use crate::{
     filter::Filter,
     outbox::SpoolOutbox,
     report::Reporter,
-    sensors::{self, Sensors},
+    sensors::{self, Loaded, Sensors},
     spools::{self, Earlier},
     uplink::{Inbox, Link, Uplink},
 };
@@ -53,7 +52,7 @@ pub struct Options {
     /// A daemon started this worker: it belongs to the agent, too.
     pub supervised: bool,
     /// BPF programs that the daemon held for this worker.
-    pub adopt: Option<BpfIds>,
+    pub adopt: Loaded,
     /// Size of the spool in bytes.
     pub spool_bytes: u64,
 }
@@ -141,8 +140,8 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 }
 
 /// Tells the daemon what was loaded into the kernel. Without a daemon nobody listens.
-fn announce(ids: &BpfIds) {
-    if let Ok(text) = serde_json::to_string(ids) {
+fn announce(loaded: &Loaded) {
+    if let Ok(text) = serde_json::to_string(loaded) {
         let _ = writeln!(std::io::stdout(), "{text}");
     }
 }

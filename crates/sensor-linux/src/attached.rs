@@ -9,11 +9,11 @@
 
 use std::{
     collections::BTreeMap,
-    os::fd::{AsFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
 };
 
 use libbpf_rs::{
-    Link, MapCore, MapHandle, ObjectBuilder, OpenMapMut, PrintLevel, ProgramMut, libbpf_sys,
+    Link, MapCore, MapHandle, ObjectBuilder, OpenObject, PrintLevel, ProgramMut, libbpf_sys,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,9 @@ pub struct BpfIds {
     pub maps: BTreeMap<String, u32>,
     /// Link ids.
     pub links: Vec<u32>,
+    /// Programs that could not be attached when they were loaded, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// Why programs could not be loaded or found again.
@@ -87,15 +90,15 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Loads an object, after `configure` has seen every map, and attaches every program with
-    /// `attach`, usually `|program| program.attach()`.
+    /// Loads an object as `configure` wants it, and attaches every program with `attach`, which
+    /// answers the link, or `None` to go on without; see [`link`].
     ///
     /// # Errors
     /// [`Error::Refused`] naming the step.
     pub fn load(
         object: &[u8],
-        mut configure: impl FnMut(&mut OpenMapMut<'_>) -> libbpf_rs::Result<()>,
-        mut attach: impl FnMut(&ProgramMut<'_>) -> libbpf_rs::Result<Link>,
+        configure: impl FnOnce(&mut OpenObject) -> libbpf_rs::Result<()>,
+        mut attach: impl FnMut(&ProgramMut<'_>) -> libbpf_rs::Result<Option<OwnedFd>>,
     ) -> Result<Self, Error> {
         libbpf_rs::set_print(Some((PrintLevel::Warn, |_, text| {
             tracing::debug!(target: "libbpf", "{}", text.trim_end());
@@ -103,9 +106,7 @@ impl Attached {
         let mut open = ObjectBuilder::default()
             .open_memory(object)
             .map_err(refused("read the compiled programs"))?;
-        for mut map in open.maps_mut() {
-            configure(&mut map).map_err(refused(format!("size {}", map.name().display())))?;
-        }
+        configure(&mut open).map_err(refused("configure the programs"))?;
         let loaded = open.load().map_err(refused("load the programs"))?;
 
         let mut attached = Self {
@@ -115,14 +116,10 @@ impl Attached {
         };
         for program in loaded.progs_mut() {
             let what = || format!("attach {}", program.name().display());
-            let link = attach(&program).map_err(refused(what()))?;
-            let info = link.info().map_err(refused(what()))?;
-            attached.ids.links.push(info.id);
-            attached._links.push(
-                link.as_fd()
-                    .try_clone_to_owned()
-                    .map_err(Error::Descriptors)?,
-            );
+            if let Some(link) = attach(&program).map_err(refused(what()))? {
+                attached.ids.links.push(link_id(&link)?);
+                attached._links.push(link);
+            }
         }
         for map in loaded.maps() {
             let name = map.name().to_string_lossy().into_owned();
@@ -143,8 +140,8 @@ impl Attached {
             maps: BTreeMap::new(),
             _links: links.collect::<Result<_, _>>()?,
             ids: BpfIds {
-                links: ids.links.clone(),
-                ..BpfIds::default()
+                maps: BTreeMap::new(),
+                ..ids.clone()
             },
         };
         for (name, &id) in &ids.maps {
@@ -167,6 +164,11 @@ impl Attached {
         Ok(())
     }
 
+    /// Remembers, for whoever adopts, what could not be attached.
+    pub fn set_missing(&mut self, missing: Vec<String>) {
+        self.ids.missing = missing;
+    }
+
     /// What to hand to [`hold`] and [`Attached::adopt`].
     pub fn ids(&self) -> &BpfIds {
         &self.ids
@@ -176,6 +178,72 @@ impl Attached {
     pub fn map(&self, name: &str) -> Option<&MapHandle> {
         self.maps.get(name)
     }
+}
+
+/// The descriptor of a link, which keeps its program attached. For links that are no more than
+/// their descriptor; one of a perf event is not, see [`attach_tracepoint`].
+///
+/// # Errors
+/// No descriptor is left.
+pub fn link(link: &Link) -> libbpf_rs::Result<OwnedFd> {
+    Ok(link.as_fd().try_clone_to_owned()?)
+}
+
+/// Attaches to the tracepoint of that number (`events/*/*/id` in tracefs). Needs Linux 5.15. The
+/// library does this as well, but its link switches the event off when it is dropped, while others
+/// may still hold it.
+///
+/// # Errors
+/// The kernel refuses, or is too old.
+pub fn attach_tracepoint(program: &ProgramMut<'_>, number: u64) -> libbpf_rs::Result<OwnedFd> {
+    let bytes = size_of::<libbpf_sys::perf_event_attr>();
+    let attributes = libbpf_sys::perf_event_attr {
+        type_: libbpf_sys::PERF_TYPE_TRACEPOINT,
+        size: u32::try_from(bytes).unwrap_or_default(),
+        config: number,
+        ..Default::default()
+    };
+    let (everybody, first_cpu, no_group) = (-1, 0, -1);
+    let close_on_exec = libc::c_ulong::from(libbpf_sys::PERF_FLAG_FD_CLOEXEC);
+    // SAFETY: the kernel reads the attributes, whose size they tell, and makes a descriptor.
+    let event = unsafe {
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            &raw const attributes,
+            everybody,
+            first_cpu,
+            no_group,
+            close_on_exec,
+        )
+    };
+    let event = match i32::try_from(event) {
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        Ok(fd) if fd >= 0 => unsafe { OwnedFd::from_raw_fd(fd) },
+        _ => return Err(std::io::Error::last_os_error().into()),
+    };
+    let kind = libbpf_sys::BPF_PERF_EVENT;
+    let (program, target) = (program.as_fd().as_raw_fd(), event.as_raw_fd());
+    // SAFETY: takes descriptors that are open, and no options.
+    let fd = unsafe { libbpf_sys::bpf_link_create(program, target, kind, std::ptr::null()) };
+    if fd < 0 {
+        return Err(std::io::Error::from_raw_os_error(-fd).into());
+    }
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn link_id(link: &OwnedFd) -> Result<u32, Error> {
+    let mut info = libbpf_sys::bpf_link_info::default();
+    let mut bytes = u32::try_from(size_of_val(&info)).unwrap_or_default();
+    // SAFETY: the kernel writes at most `bytes` bytes of the structure.
+    let answer = unsafe {
+        libbpf_sys::bpf_link_get_info_by_fd(link.as_raw_fd(), &raw mut info, &raw mut bytes)
+    };
+    if answer < 0 {
+        let error = std::io::Error::from_raw_os_error(-answer);
+        return Err(refused("describe a link")(error.into()));
+    }
+    Ok(info.id)
 }
 
 fn open_map(id: u32) -> Result<OwnedFd, Error> {

@@ -101,6 +101,18 @@ impl Ring {
     /// # Errors
     /// [`Corrupt`]; the position is then behind everything that was in the ring.
     pub fn read(&mut self, limit: Limit, mut each: impl FnMut(&[u8])) -> Result<usize, Corrupt> {
+        self.read_at(limit, |_, record| each(record))
+    }
+
+    /// As [`Ring::read`], with the position at which each record begins.
+    ///
+    /// # Errors
+    /// As [`Ring::read`].
+    pub fn read_at(
+        &mut self,
+        limit: Limit,
+        mut each: impl FnMut(u64, &[u8]),
+    ) -> Result<usize, Corrupt> {
         let start = self.position;
         let produced = self.producer.counter().load(Ordering::Acquire);
         let mut records = 0;
@@ -121,7 +133,8 @@ impl Ring {
                 return Err(Corrupt { length, available });
             }
             if header & DISCARD == 0 {
-                each(self.producer.bytes(at + HEADER_BYTES, length));
+                let record = self.producer.bytes(at + HEADER_BYTES, length);
+                each(self.position as u64, record);
                 records += 1;
             }
             self.position = self.position.wrapping_add(total);
@@ -129,9 +142,26 @@ impl Ring {
         Ok(records)
     }
 
+    /// Bytes that are there and not read yet.
+    pub fn unread_bytes(&self) -> usize {
+        let produced = self.producer.counter().load(Ordering::Acquire);
+        produced.wrapping_sub(self.position)
+    }
+
+    /// Bytes that were read and not given up yet.
+    pub fn held_bytes(&self) -> usize {
+        let consumed = self.consumer.counter().load(Ordering::Acquire);
+        self.position.wrapping_sub(consumed)
+    }
+
+    /// Size of the ring in bytes.
+    pub fn size_bytes(&self) -> usize {
+        self.data_bytes
+    }
+
     /// Whether everything the kernel has announced so far was read.
     pub fn drained(&self) -> bool {
-        self.producer.counter().load(Ordering::Acquire) == self.position
+        self.unread_bytes() == 0
     }
 
     /// Gives up everything read so far: its space is the kernel's again.
@@ -139,6 +169,16 @@ impl Ring {
         self.consumer
             .counter()
             .store(self.position, Ordering::Release);
+    }
+
+    /// Gives up what was read before `position`, which is the beginning of a record, or the end of
+    /// the last one read. Ignored when it is neither behind what was given up nor read yet.
+    pub fn advance_to(&mut self, position: u64) {
+        let position = position as usize;
+        let consumed = self.consumer.counter().load(Ordering::Acquire);
+        if position.wrapping_sub(consumed) <= self.held_bytes() {
+            self.consumer.counter().store(position, Ordering::Release);
+        }
     }
 
     /// Goes back to what was last given up: after a failed commit everything is read again.
@@ -304,6 +344,25 @@ mod tests {
         ring.advance();
         assert_eq!(fake.consumed(), fake.produced);
         assert!(read(&mut fake.ring(), NO_LIMIT).is_empty());
+    }
+
+    #[test]
+    fn a_reader_may_give_up_less_than_it_has_read() {
+        let mut fake = Fake::new();
+        let starts = [b"one", b"two", b"six"].map(|data| fake.push(0, data) as u64);
+        let mut ring = fake.ring();
+        let mut seen = Vec::new();
+        ring.read_at(NO_LIMIT, |at, _| seen.push(at)).unwrap();
+        assert_eq!(seen, starts);
+        ring.advance_to(starts[1]);
+        assert_eq!((ring.held_bytes(), ring.unread_bytes()), (32, 0));
+        ring.advance_to(starts[0]);
+        ring.advance_to(fake.produced as u64 + 16);
+        assert_eq!(fake.consumed() as u64, starts[1]);
+        ring.rewind();
+        assert_eq!(read(&mut ring, NO_LIMIT), [b"two", b"six"]);
+        ring.advance_to(fake.produced as u64);
+        assert_eq!(ring.held_bytes(), 0);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use yinglong_model::{
     event::{Direction, Protocol},
 };
 
-use super::memory::Memory;
+use super::{journal::Known, memory::Memory};
 
 /// Attempts that may wait for more sightings.
 pub(super) const PENDING: usize = 16_384;
@@ -34,6 +34,8 @@ const ANSWERED_SPAN: Duration = Duration::from_secs(10);
 const LATE_ACCEPT: Duration = Duration::from_secs(5);
 /// Linux gives a request up after 127 s (`tcp_syn_retries` = 6).
 const UNANSWERED_SPAN: Duration = Duration::from_secs(130);
+/// How exactly others are told that a flow goes on.
+const FLOW_STEP: Duration = Duration::from_secs(20);
 /// A UDP flow that was silent for so long is a new one.
 const FLOW_IDLE: Duration = Duration::from_secs(60);
 
@@ -109,16 +111,28 @@ pub(super) struct Report {
     /// From the kernel; absent when only packets told of the attempt.
     pub(super) owner: Option<Owner>,
     pub(super) state: Option<State>,
+    /// Where its first record in the ring begins; absent when only packets told of it.
+    pub(super) position: Option<u64>,
+    /// What must not be reported again.
+    pub(super) known: Known,
 }
 
 /// Attempt without what may differ between its sightings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Key {
+pub(super) struct Key {
     /// None for UDP, where an answer belongs to the flow it answers.
-    dir: Option<Direction>,
-    local: SocketAddr,
-    remote: SocketAddr,
-    isn: u32,
+    pub(super) dir: Option<Direction>,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    pub(super) isn: u32,
+}
+
+/// Which memory keeps a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Answered,
+    Unanswered,
+    Flow,
 }
 
 impl Key {
@@ -182,6 +196,7 @@ pub(super) struct Join {
     answered: Memory,
     unanswered: Memory,
     flows: Memory,
+    renewed: Vec<Known>,
     hurried: u64,
 }
 
@@ -197,17 +212,36 @@ impl Join {
             answered: Memory::new(ANSWERED_SPAN, REMEMBERED),
             unanswered: Memory::new(UNANSWERED_SPAN, REMEMBERED),
             flows: Memory::new(FLOW_IDLE, REMEMBERED),
+            renewed: Vec::new(),
             hurried: 0,
         }
     }
 
-    /// Takes a sighting. `now` never goes back; `occurred_at` is the wall clock of the sighting.
+    /// Takes over what an earlier join had reported.
+    pub(super) fn remember(&mut self, mut known: Vec<Known>) {
+        known.sort_by_key(|known| known.until);
+        for Known { key, kind, until } in known {
+            self.memory(kind).restore(&key, until);
+        }
+    }
+
+    fn memory(&mut self, kind: Kind) -> &mut Memory {
+        match kind {
+            Kind::Answered => &mut self.answered,
+            Kind::Unanswered => &mut self.unanswered,
+            Kind::Flow => &mut self.flows,
+        }
+    }
+
+    /// Takes a sighting. `now` never goes back; `occurred_at` is the wall clock of the sighting,
+    /// `position` the place of its record in the ring if it has one.
     pub(super) fn see(
         &mut self,
         now: Duration,
         occurred_at: Timestamp,
         attempt: Attempt,
         sighting: Sighting,
+        position: Option<u64>,
     ) {
         let key = Key::of(&attempt);
         if !self.pending.contains_key(&key) {
@@ -222,6 +256,7 @@ impl Join {
         };
         let report = &mut entry.report;
         report.occurred_at = report.occurred_at.min(occurred_at);
+        report.position = report.position.or(position);
         let complete = match sighting {
             Sighting::Packet => {
                 if !entry.on_wire {
@@ -281,6 +316,29 @@ impl Join {
         std::mem::take(&mut self.ready)
     }
 
+    /// Reports what has been known since before that position in the ring, for want of room there.
+    pub(super) fn hurry(&mut self, now: Duration, position: u64) {
+        let old = |entry: &Entry| entry.report.position.is_some_and(|at| at < position);
+        let keys = self.pending.iter().filter(|(_, entry)| old(entry));
+        let mut turns: Vec<_> = keys.map(|(key, entry)| (entry.turn, *key)).collect();
+        turns.sort_unstable_by_key(|(turn, _)| *turn);
+        self.hurried += turns.len() as u64;
+        for (_, key) in turns {
+            self.settle(now, &key);
+        }
+    }
+
+    /// Where the oldest record begins of an attempt that waits.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let entries = self.pending.values();
+        entries.filter_map(|entry| entry.report.position).min()
+    }
+
+    /// Flows that were reported earlier and still go on.
+    pub(super) fn take_renewed(&mut self) -> Vec<Known> {
+        std::mem::take(&mut self.renewed)
+    }
+
     /// Attempts reported before their time for want of room.
     pub(super) fn hurried(&self) -> u64 {
         self.hurried
@@ -299,7 +357,17 @@ impl Join {
             _ => {}
         }
         match attempt.protocol {
-            Protocol::Udp => !self.flows.refresh(now, key),
+            Protocol::Udp => {
+                let Some([before, until]) = self.flows.refresh(now, key) else {
+                    return true;
+                };
+                let step = |at: Duration| at.as_secs() / FLOW_STEP.as_secs();
+                if step(before) != step(until) {
+                    let (key, kind) = (*key, Kind::Flow);
+                    self.renewed.push(Known { key, kind, until });
+                }
+                false
+            }
             Protocol::Tcp => {
                 !self.answered.contains(now, key) && !self.unanswered.contains(now, key)
             }
@@ -321,6 +389,12 @@ impl Join {
             occurred_at,
             owner: None,
             state: None,
+            position: None,
+            known: Known {
+                key,
+                kind: Kind::Flow,
+                until: now,
+            },
         };
         self.serial += 1;
         let turn = (now + self.packet_hold, self.serial);
@@ -347,17 +421,21 @@ impl Join {
     }
 
     fn settle(&mut self, now: Duration, key: &Key) {
-        let Some(entry) = self.pending.remove(key) else {
+        let Some(Entry {
+            mut report, turn, ..
+        }) = self.pending.remove(key)
+        else {
             return;
         };
-        self.turns.remove(&entry.turn);
-        let memory = match (entry.report.attempt.protocol, entry.report.state) {
-            (Protocol::Udp, _) => &mut self.flows,
-            (Protocol::Tcp, Some(_)) => &mut self.answered,
-            (Protocol::Tcp, None) => &mut self.unanswered,
+        self.turns.remove(&turn);
+        let kind = match (report.attempt.protocol, report.state) {
+            (Protocol::Udp, _) => Kind::Flow,
+            (Protocol::Tcp, Some(_)) => Kind::Answered,
+            (Protocol::Tcp, None) => Kind::Unanswered,
         };
-        memory.insert(now, key);
-        self.ready.push(entry.report);
+        report.known.kind = kind;
+        report.known.until = self.memory(kind).insert(now, key);
+        self.ready.push(report);
     }
 }
 

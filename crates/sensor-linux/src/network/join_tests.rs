@@ -63,7 +63,7 @@ impl Bench {
 
     fn see(&mut self, now: Duration, attempt: Attempt, sighting: Sighting) {
         let wall = Timestamp::from_secs(0).plus(now);
-        self.join.see(now, wall, attempt, sighting);
+        self.join.see(now, wall, attempt, sighting, None);
     }
 
     #[track_caller]
@@ -243,7 +243,7 @@ fn a_flood_makes_the_oldest_leave_early_and_loses_nothing() {
     let count = u32::try_from(PENDING).unwrap() + 500;
     for isn in 0..count {
         let into = tcp(Direction::In, isn);
-        join.see(ms(0), Timestamp::from_secs(0), into, Sighting::Packet);
+        join.see(ms(0), Timestamp::from_secs(0), into, Sighting::Packet, None);
     }
     assert_eq!(join.pending.len(), PENDING);
     assert_eq!(join.turns.len(), PENDING);
@@ -284,7 +284,7 @@ proptest! {
             if opens {
                 expected.insert(attempt);
             }
-            join.see(now, Timestamp::from_secs(0), attempt, sighting);
+            join.see(now, Timestamp::from_secs(0), attempt, sighting, None);
             reports.extend(join.take_ready(now));
             prop_assert_eq!(join.pending.len(), join.turns.len());
         }

@@ -33,11 +33,17 @@ impl Memory {
         }
     }
 
-    /// Remembers the key from `now` on.
-    pub(super) fn insert<K: Hash>(&mut self, now: Duration, key: &K) {
+    /// Remembers the key from `now` on; answers until when.
+    pub(super) fn insert<K: Hash>(&mut self, now: Duration, key: &K) -> Duration {
         self.forget(now);
-        let hash = self.secret.hash_one(key);
         let expiry = now + self.span;
+        self.restore(key, expiry);
+        expiry
+    }
+
+    /// Remembers the key until `expiry`, as an earlier process did.
+    pub(super) fn restore<K: Hash>(&mut self, key: &K, expiry: Duration) {
+        let hash = self.secret.hash_one(key);
         if self.expiry.insert(hash, expiry).is_some() {
             return;
         }
@@ -57,13 +63,12 @@ impl Memory {
         self.expiry.get(&hash).is_some_and(|&expiry| expiry > now)
     }
 
-    /// Whether the key is remembered, and if so, remembers it anew.
-    pub(super) fn refresh<K: Hash>(&mut self, now: Duration, key: &K) -> bool {
-        let known = self.contains(now, key);
-        if known {
-            self.insert(now, key);
-        }
-        known
+    /// If the key is remembered, remembers it anew, and answers until when it was and is now.
+    pub(super) fn refresh<K: Hash>(&mut self, now: Duration, key: &K) -> Option<[Duration; 2]> {
+        self.forget(now);
+        let hash = self.secret.hash_one(key);
+        let before = *self.expiry.get(&hash).filter(|&&expiry| expiry > now)?;
+        Some([before, self.insert(now, key)])
     }
 
     /// Keys forgotten before their time because there were too many.
@@ -100,10 +105,10 @@ mod tests {
         let mut memory = Memory::new(at(10), 100);
         memory.insert(at(0), &"a");
         memory.insert(at(0), &"b");
-        assert!(memory.refresh(at(9), &"a"));
+        assert_eq!(memory.refresh(at(9), &"a"), Some([at(10), at(19)]));
         assert!(memory.contains(at(18), &"a"));
         assert!(!memory.contains(at(10), &"b"));
-        assert!(!memory.refresh(at(30), &"a"));
+        assert_eq!(memory.refresh(at(30), &"a"), None);
     }
 
     #[test]

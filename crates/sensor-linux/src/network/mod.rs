@@ -14,8 +14,10 @@
 //! ports, a UDP server's answers are `out`), `pcap` when the kernel lacks eBPF or BTF (processes are looked up in `/proc`, those
 //! that end within 100 ms are missed).
 
+mod books;
 mod capture;
 mod join;
+mod journal;
 mod kernel;
 mod locals;
 mod lookup;
@@ -30,6 +32,7 @@ use std::error::Error as _;
 use yinglong_sensor::{Error, Sensor};
 
 use self::{capture::Capture, kernel::Kernel, sensor::Connections};
+pub use crate::attached::{BpfIds, hold};
 use crate::{accounts::Accounts, tree::Tree};
 
 /// Which sources to try.
@@ -45,10 +48,12 @@ pub enum Source {
 }
 
 /// How to observe connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Options {
     /// Sources to try.
     pub source: Source,
+    /// Programs that an earlier process loaded; loaded anew if they are gone.
+    pub adopt: Option<BpfIds>,
 }
 
 impl Options {
@@ -59,8 +64,20 @@ impl Options {
             Ok("ebpf") => Source::Ebpf,
             _ => Source::Best,
         };
-        Self { source }
+        Self {
+            source,
+            adopt: None,
+        }
     }
+}
+
+/// An opened sensor.
+pub struct Opened {
+    /// The sensor.
+    pub sensor: Box<dyn Sensor>,
+    /// What to [`hold`] while this process may be killed, and to adopt afterwards; `None` when
+    /// there is nothing that could be held.
+    pub ids: Option<BpfIds>,
 }
 
 /// Opens the sources; what is missing is told by the sensor's status.
@@ -68,20 +85,16 @@ impl Options {
 /// # Errors
 /// Neither packets nor kernel hooks are available; needs root or `CAP_BPF`, `CAP_PERFMON`,
 /// `CAP_NET_ADMIN` and `CAP_NET_RAW`.
-pub fn open(tree: Tree, accounts: Accounts, options: Options) -> Result<Box<dyn Sensor>, Error> {
-    connections(tree, accounts, options).map(|sensor| Box::new(sensor) as Box<dyn Sensor>)
-}
-
-fn connections(tree: Tree, accounts: Accounts, options: Options) -> Result<Connections, Error> {
+pub fn open(tree: Tree, accounts: Accounts, options: Options) -> Result<Opened, Error> {
     let mut reasons = Vec::new();
     let kernel = match options.source {
         Source::Pcap => {
             reasons.push("ebpf: switched off".to_owned());
             None
         }
-        _ => match Kernel::open() {
+        _ => match Kernel::open(options.adopt.as_ref()) {
             Ok(kernel) => {
-                reasons.extend(kernel.missing.iter().cloned());
+                reasons.extend(kernel.missing().iter().cloned());
                 Some(kernel)
             }
             Err(error) => {
@@ -111,13 +124,15 @@ fn connections(tree: Tree, accounts: Accounts, options: Options) -> Result<Conne
             reason,
         });
     }
-    Ok(Connections {
+    let ids = kernel.as_ref().and_then(Kernel::ids).cloned();
+    let sensor = Box::new(Connections {
         tree,
         accounts,
         kernel,
         capture,
         reason,
-    })
+    });
+    Ok(Opened { sensor, ids })
 }
 
 #[cfg(test)]

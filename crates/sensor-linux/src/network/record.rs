@@ -27,6 +27,15 @@ pub(super) struct Record {
     pub(super) sighting: Sighting,
 }
 
+/// Whether the kernel counts the record as an observation, sense or none.
+pub(super) fn is_observation(bytes: &[u8]) -> bool {
+    let kind = bytes.get(16..18).and_then(|kind| kind.try_into().ok());
+    matches!(
+        kind.map(u16::from_ne_bytes),
+        Some(CONNECT | ACCEPT | UDP_SEND)
+    )
+}
+
 /// Reads a record; `None` when it is none of ours.
 pub(super) fn decode(bytes: &[u8]) -> Option<Record> {
     let mut reader = Reader(bytes);

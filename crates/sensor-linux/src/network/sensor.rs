@@ -1,17 +1,8 @@
 //! The sensor: reads its sources in rounds, joins, names and hands over.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    os::fd::BorrowedFd,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    time::{ClockId, clock_gettime},
-};
+use nix::time::{ClockId, clock_gettime};
 use yinglong_model::{
     DropReason, EventData, Observation, Timestamp,
     config::AgentConfig,
@@ -21,9 +12,11 @@ use yinglong_model::{
 use yinglong_sensor::{Context, Error, Outlet, Sensor};
 
 use super::{
+    books::{Books, Mark, RING},
     capture::{Capture, Captured},
     join::{Attempt, Join, Owner, Report, Sighting, State},
-    kernel::{Batch, Kernel, Lost},
+    journal::{Known, Note},
+    kernel::{self, Batch, Kernel},
     locals::Locals,
     lookup::Lookup,
     packet::{Packet, Segment, Way},
@@ -32,12 +25,13 @@ use super::{
 };
 use crate::{
     accounts::Accounts,
+    process::{Audit, boot_id},
     standing::Standing,
     tree::{TICK_NS, Tree},
 };
 
 /// Time between two rounds unless the ring fills faster.
-const ROUND_MS: u16 = 50;
+const ROUND: Duration = Duration::from_millis(50);
 /// How long packets wait for their kernel record.
 const HOLD_WITH_KERNEL: Duration = Duration::from_millis(300);
 /// Without the kernel: until the answer, which is captured with the request, has been read.
@@ -73,48 +67,25 @@ impl Sensor for Connections {
     }
 
     fn run(&mut self, context: &Context, outlet: &mut dyn Outlet) -> Result<(), Error> {
-        let batch = RefCell::new(Batch::default());
-        let reader = match &self.kernel {
-            Some(kernel) => Some(kernel.reader(&batch).map_err(|error| Error::Unavailable {
-                source_name: "ebpf",
-                reason: error.to_string(),
-            })?),
-            None => None,
-        };
-        let mut run = Run::new(self);
+        let mut run = Run::new(self, outlet)?;
         let mut standing = Standing::default();
         let mut more = false;
         loop {
             standing.look(run.sensor, outlet);
             let stopping = context.stopping();
             if !more && !stopping {
-                wait(reader.as_ref().map(|reader| reader.fd()));
+                run.wait();
             }
             run.follow(&context.config())?;
-            more = reader.as_ref().is_some_and(|reader| reader.read());
-            let seen = std::mem::take(&mut *batch.borrow_mut());
-            run.take_records(seen, outlet);
+            more = run.take_records(outlet)?;
             more |= run.take_packets(outlet)?;
-            run.tell_losses(outlet);
+            run.tell_losses(outlet)?;
             if stopping && !more {
                 return run.finish(outlet);
             }
             run.hand_over(outlet)?;
         }
     }
-}
-
-/// Waits for the next round, or less when the ring is filling.
-fn wait(ring: Option<i32>) {
-    let timeout = PollTimeout::from(ROUND_MS);
-    let mut fds = Vec::with_capacity(1);
-    if let Some(fd) = ring {
-        // SAFETY: the ring is open for as long as its reader, which the caller holds.
-        let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-        fds.push(PollFd::new(fd, PollFlags::POLLIN));
-    }
-    // An interrupted wait only makes the round earlier.
-    let _ = poll(&mut fds, timeout);
 }
 
 /// State of one run.
@@ -128,8 +99,15 @@ struct Run<'a> {
     /// Looked up and waiting one round for their names: an execution just before the connection
     /// reaches the process table through another ring.
     unnamed: Vec<Found>,
-    started: Instant,
-    lost: Lost,
+    /// The time of the join, since boot: that of the records while what was left in an adopted
+    /// ring is read, so that spans count from when things happened.
+    clock: Duration,
+    catching_up: bool,
+    books: Books,
+    audit: Audit,
+    /// Reported since the last commit.
+    reported: Vec<Known>,
+    lost_details: u64,
     hurried: u64,
     forgotten: u64,
     /// Losses were told since the last commit.
@@ -144,25 +122,58 @@ struct Found {
 }
 
 impl<'a> Run<'a> {
-    fn new(sensor: &'a mut Connections) -> Self {
+    fn new(sensor: &'a mut Connections, outlet: &dyn Outlet) -> Result<Self, Error> {
         let hold = if sensor.kernel.is_some() {
             HOLD_WITH_KERNEL
         } else {
             HOLD_WITHOUT_KERNEL
         };
-        Self {
-            sensor,
+        let mut run = Self {
             join: Join::new(hold),
             scope: Scope::default(),
             config: None,
             locals: Locals::default(),
             lookup: Lookup::default(),
             unnamed: Vec::new(),
-            started: Instant::now(),
-            lost: Lost::default(),
+            clock: since_boot(),
+            catching_up: false,
+            books: Books::default(),
+            audit: Audit::new(),
+            reported: Vec::new(),
+            lost_details: 0,
             hurried: 0,
             forgotten: 0,
             told: false,
+            sensor,
+        };
+        if let Some(kernel) = &mut run.sensor.kernel {
+            let mark = outlet.marked(RING);
+            let mark = Mark::of_ring(&boot_id(), kernel.ring_id(), mark.as_deref());
+            kernel.restart_at(mark.position);
+            let notes = kernel.notes(mark.notes).map_err(unusable)?;
+            run.join
+                .remember(notes.into_iter().map(|note| note.known).collect());
+            run.lost_details = kernel.counted().map_err(unusable)?.lost_details;
+            if kernel.adopted() || mark.at > Duration::ZERO {
+                run.clock = mark.at;
+                run.catching_up = true;
+            }
+            run.books = Books::new(mark);
+        }
+        Ok(run)
+    }
+
+    fn now(&mut self) -> Duration {
+        if !self.catching_up {
+            self.clock = self.clock.max(since_boot());
+        }
+        self.clock
+    }
+
+    fn wait(&self) {
+        match &self.sensor.kernel {
+            Some(kernel) => kernel.wait(ROUND),
+            None => std::thread::sleep(ROUND),
         }
     }
 
@@ -178,7 +189,7 @@ impl<'a> Run<'a> {
         self.config = Some(Arc::clone(config));
         self.scope = Scope::new(config);
         if let Some(kernel) = &mut self.sensor.kernel {
-            kernel.want_udp(self.scope.udp());
+            kernel.want_udp(self.scope.udp()).map_err(unusable)?;
         }
         let udp = self.scope.udp();
         let followed = self
@@ -206,32 +217,55 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn take_records(&mut self, batch: Batch, outlet: &mut dyn Outlet) {
-        if batch.malformed > 0 {
-            outlet.lose(DropReason::Malformed, batch.malformed);
-            self.told = true;
-        }
-        if batch.records.is_empty() {
-            return;
+    /// Says whether there may be more records.
+    fn take_records(&mut self, outlet: &mut dyn Outlet) -> Result<bool, Error> {
+        let now = self.now();
+        let Some(kernel) = &mut self.sensor.kernel else {
+            return Ok(false);
+        };
+        let mut batch = Batch::default();
+        let more = kernel.read(&mut batch).map_err(unusable)?;
+        let drained = kernel.drained();
+        if batch.corrupt {
+            self.audit = Audit::new();
         }
         let boot = boot_time();
-        let now = self.started.elapsed();
-        for Record {
-            at,
-            attempt,
-            sighting,
-        } in batch.records
-        {
-            self.join.see(now, boot.plus(at), attempt, sighting);
+        let mut malformed = 0;
+        for taken in batch.taken {
+            if taken.observation {
+                self.books.read(taken.position);
+            }
+            let Some(record) = taken.record else {
+                malformed += 1;
+                continue;
+            };
+            let Record {
+                at,
+                attempt,
+                sighting,
+            } = record;
+            if self.catching_up {
+                self.clock = self.clock.max(at);
+            }
+            let now = now.max(self.clock);
+            let position = Some(taken.position);
+            self.join
+                .see(now, boot.plus(at), attempt, sighting, position);
         }
+        if malformed > 0 {
+            outlet.lose(DropReason::Malformed, malformed);
+            self.told = true;
+        }
+        self.catching_up &= more || !drained;
+        Ok(more)
     }
 
     /// Says whether there may be more packets.
     fn take_packets(&mut self, outlet: &mut dyn Outlet) -> Result<bool, Error> {
+        let now = self.now();
         let Some(capture) = &mut self.sensor.capture else {
             return Ok(false);
         };
-        let now = self.started.elapsed();
         let with_kernel = self.sensor.kernel.is_some();
         let (join, locals) = (&mut self.join, &mut self.locals);
         let mut malformed = 0;
@@ -239,7 +273,7 @@ impl<'a> Run<'a> {
             Ok(Some(packet)) => {
                 for (attempt, sighting) in sightings(&packet, with_kernel) {
                     if locals.contains(now, attempt.local.ip()) {
-                        join.see(now, at, attempt, sighting);
+                        join.see(now, at, attempt, sighting, None);
                     }
                 }
             }
@@ -256,22 +290,32 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn tell_losses(&mut self, outlet: &mut dyn Outlet) {
+    fn tell_losses(&mut self, outlet: &mut dyn Outlet) -> Result<(), Error> {
         if let Some(kernel) = &self.sensor.kernel {
-            let lost = kernel.lost();
-            let new = lost.observations.saturating_sub(self.lost.observations);
+            // Before the look at the ring: what is counted later may still be on its way.
+            let counted = kernel.counted().map_err(unusable)?;
+            let new = self.books.drop_new(counted);
             if new > 0 {
                 outlet.lose(DropReason::RingFull, new);
                 self.told = true;
             }
-            if lost.details > self.lost.details {
-                let records = lost.details - self.lost.details;
+            if kernel.drained()
+                && !self.audit.finished()
+                && let Some(missing) = self.audit.look(self.books.missing(counted))
+                && missing > 0
+            {
+                outlet.lose(DropReason::AgentKilled, missing);
+                self.books.mark.accounted += missing;
+                self.told = true;
+            }
+            if counted.lost_details > self.lost_details {
+                let records = counted.lost_details - self.lost_details;
+                self.lost_details = counted.lost_details;
                 tracing::warn!(
                     records,
                     "ring was full: outcomes of connections are missing"
                 );
             }
-            self.lost = lost;
         }
         if let Some(capture) = &mut self.sensor.capture {
             let new = capture.newly_dropped();
@@ -296,23 +340,54 @@ impl<'a> Run<'a> {
                 "many connections: retransmissions may be reported again"
             );
         }
+        Ok(())
     }
 
     fn hand_over(&mut self, outlet: &mut dyn Outlet) -> Result<(), Error> {
-        let now = self.started.elapsed();
+        let now = self.now();
+        if let Some(position) = self.sensor.kernel.as_ref().and_then(Kernel::crowded) {
+            self.join.hurry(now, position);
+        }
         let reports = self.join.take_ready(now);
-        let mut work = std::mem::take(&mut self.told);
-        work |= self.emit_named(outlet);
+        let mut work = self.emit_named(outlet);
         work |= self.admit(now, reports, outlet);
-        if work { outlet.commit() } else { Ok(()) }
+        self.secure(work, outlet)
     }
 
     fn finish(&mut self, outlet: &mut dyn Outlet) -> Result<(), Error> {
-        let now = self.started.elapsed();
+        let now = self.now();
         let reports = self.join.take_all(now);
         self.admit(now, reports, outlet);
         self.emit_named(outlet);
-        outlet.commit()
+        self.secure(true, outlet)
+    }
+
+    /// Commits, and gives up the records of which nothing is awaited any more.
+    fn secure(&mut self, work: bool, outlet: &mut dyn Outlet) -> Result<(), Error> {
+        let now = self.now();
+        let mut work = work || std::mem::take(&mut self.told);
+        let Some(kernel) = &mut self.sensor.kernel else {
+            return if work { outlet.commit() } else { Ok(()) };
+        };
+        let unnamed = self.unnamed.iter().filter_map(|f| f.report.position).min();
+        let oldest = self.join.oldest().into_iter().chain(unnamed).min();
+        let position = oldest.unwrap_or_else(|| kernel.position());
+        work |= self.books.give_up(position);
+        self.reported.append(&mut self.join.take_renewed());
+        if work || !self.reported.is_empty() {
+            for known in self.reported.drain(..) {
+                let number = self.books.mark.notes;
+                kernel
+                    .write_note(&Note { number, known })
+                    .map_err(unusable)?;
+                self.books.mark.notes += 1;
+            }
+            self.books.mark.at = now;
+            outlet.mark(RING, self.books.mark.to_string());
+            outlet.commit()?;
+        }
+        kernel.give_up(position);
+        Ok(())
     }
 
     /// Leaves out what the configuration does not want, and finds missing owners.
@@ -322,6 +397,8 @@ impl<'a> Run<'a> {
             .partition(|report| self.scope.allows(&report.attempt).is_ok());
         if !filtered.is_empty() {
             outlet.filtered(filtered.len() as u64);
+            let known = filtered.iter().map(|report| report.known);
+            self.reported.extend(known);
         }
         let orphans: Vec<Attempt> = wanted
             .iter()
@@ -359,6 +436,7 @@ impl<'a> Run<'a> {
         let mut users = HashMap::new();
         for found in found {
             let occurred_at = found.report.occurred_at;
+            self.reported.push(found.report.known);
             let data = EventData::Connection(self.connection(found, &mut users));
             outlet.emit(Observation::Event { occurred_at, data });
         }
@@ -425,12 +503,23 @@ fn needs_lookup(report: &Report) -> bool {
     report.owner.is_none() && !refused
 }
 
+fn unusable(error: kernel::Error) -> Error {
+    Error::Os {
+        what: error.to_string(),
+        source: std::io::Error::other(error),
+    }
+}
+
+/// Time since this host was booted.
+fn since_boot() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .map(Duration::from)
+        .unwrap_or_default()
+}
+
 /// When this host was booted, by its present idea of the time.
 fn boot_time() -> Timestamp {
-    let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .map(Duration::from)
-        .unwrap_or_default();
-    Timestamp::from(std::time::SystemTime::now()).minus(since_boot)
+    Timestamp::from(std::time::SystemTime::now()).minus(since_boot())
 }
 
 /// What a packet means, from the side of this host; for packets within it, from both sides.

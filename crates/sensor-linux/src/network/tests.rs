@@ -1,5 +1,7 @@
 //! The sensor on the real kernel: loopback, and a network namespace of its own. Needs root.
 
+mod killed;
+
 use std::{
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -17,7 +19,10 @@ use yinglong_model::{
 };
 use yinglong_sensor::{Context, Outlet};
 
-use super::*;
+use super::{
+    books::{Mark, RING},
+    *,
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Longer than any event is held back: what has not come by then does not come.
@@ -102,8 +107,12 @@ impl Observed {
         }
         let context = Context::default();
         set(&context, change);
-        let mut sensor = match open(Tree::default(), Accounts::default(), Options { source }) {
-            Ok(sensor) => sensor,
+        let options = Options {
+            source,
+            adopt: None,
+        };
+        let mut sensor = match open(Tree::default(), Accounts::default(), options) {
+            Ok(opened) => opened.sensor,
             Err(error) => {
                 eprintln!("SKIPPED {test}: {error}");
                 return None;

@@ -113,10 +113,10 @@ impl FromStr for Books {
     }
 }
 
-/// Finds what an earlier reader took and did not secure. An execution may just be on its way into
+/// Finds what an earlier reader took and did not secure. Something may just be on its way into
 /// an empty ring, so the smallest difference of a few looks counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Audit {
+pub(crate) struct Audit {
     looks: u32,
     smallest: u64,
 }
@@ -124,7 +124,7 @@ pub(super) struct Audit {
 impl Audit {
     const LOOKS: u32 = 4;
 
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             looks: 0,
             smallest: u64::MAX,
@@ -132,7 +132,7 @@ impl Audit {
     }
 
     /// Takes a look at an empty ring; answers the loss after the last look.
-    pub(super) fn look(&mut self, missing: u64) -> Option<u64> {
+    pub(crate) fn look(&mut self, missing: u64) -> Option<u64> {
         if self.looks >= Self::LOOKS {
             return None;
         }
@@ -145,7 +145,7 @@ impl Audit {
         certain.then_some(self.smallest)
     }
 
-    pub(super) fn finished(&self) -> bool {
+    pub(crate) fn finished(&self) -> bool {
         self.looks >= Self::LOOKS
     }
 }

@@ -246,12 +246,16 @@ fn load(ring_bytes: usize) -> Result<Attached, Error> {
     let ring_bytes = u32::try_from(ring_bytes.next_power_of_two()).unwrap_or(8 << 20);
     Attached::load(
         &OBJECT.0,
-        |map| match map.name().to_str() {
-            Some("ring") => map.set_max_entries(ring_bytes),
-            Some("scratches") => map.set_max_entries(cpus),
-            _ => Ok(()),
+        |object| {
+            object
+                .maps_mut()
+                .try_for_each(|mut map| match map.name().to_str() {
+                    Some("ring") => map.set_max_entries(ring_bytes),
+                    Some("scratches") => map.set_max_entries(cpus),
+                    _ => Ok(()),
+                })
         },
-        |program| program.attach(),
+        |program| attached::link(&program.attach()?).map(Some),
     )
     .map_err(|error| match &error {
         attached::Error::Refused { what, source }

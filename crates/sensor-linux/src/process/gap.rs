@@ -8,7 +8,7 @@ use yinglong_sensor::Outlet;
 use super::books::{FORKS, forks_since, parse_forks};
 
 /// Identity of this boot.
-pub(super) fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()
 }

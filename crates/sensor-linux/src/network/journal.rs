@@ -1,0 +1,170 @@
+//! What was reported lately, as notes that outlive the agent. Pure, over bytes.
+//!
+//! The notes lie in a map beside the programs. A note is written before the commit of its report
+//! and counts only if that commit's mark covers its number, so a kill between the two neither
+//! loses nor repeats a report.
+//!
+//! - **Format**, 64 bytes: number (u64), expiry in nanoseconds since boot (u64), memory (u8),
+//!   direction (u8, 0 for none), ports of local and remote side (u16 each), two bytes of nothing,
+//!   initial sequence number (u32), four bytes of nothing, both addresses as IPv6.
+
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use yinglong_model::event::Direction;
+
+use super::join::{Key, Kind};
+
+/// Notes the journal has room for, `JOURNAL_NOTES` of the programs; older ones are overwritten.
+pub(super) const NOTES: u64 = 32_768;
+/// Size of one, `JOURNAL_NOTE_BYTES`.
+const BYTES: usize = 64;
+
+/// One report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Note {
+    /// Counted from 0.
+    pub(super) number: u64,
+    /// What was reported.
+    pub(super) known: Known,
+}
+
+/// Something that must not be reported again for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Known {
+    pub(super) key: Key,
+    /// For which reason, and hence for how long.
+    pub(super) kind: Kind,
+    /// Time since boot.
+    pub(super) until: Duration,
+}
+
+/// Where the note of that number lies.
+pub(super) fn slot(number: u64) -> u32 {
+    u32::try_from(number % NOTES).unwrap_or_default()
+}
+
+impl Note {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let Known { key, kind, until } = self.known;
+        let nanos = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+        let mut bytes = Vec::with_capacity(BYTES);
+        bytes.extend(self.number.to_ne_bytes());
+        bytes.extend(nanos.to_ne_bytes());
+        bytes.push(match kind {
+            Kind::Answered => 0,
+            Kind::Unanswered => 1,
+            Kind::Flow => 2,
+        });
+        bytes.push(match key.dir {
+            None => 0,
+            Some(Direction::In) => 1,
+            Some(Direction::Out) => 2,
+        });
+        bytes.extend(key.local.port().to_ne_bytes());
+        bytes.extend(key.remote.port().to_ne_bytes());
+        bytes.extend([0; 2]);
+        bytes.extend(key.isn.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(wide(key.local.ip()));
+        bytes.extend(wide(key.remote.ip()));
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        let number = u64::from_ne_bytes(take(&mut rest)?);
+        let until = Duration::from_nanos(u64::from_ne_bytes(take(&mut rest)?));
+        let [kind, dir] = take(&mut rest)?;
+        let local_port = u16::from_ne_bytes(take(&mut rest)?);
+        let remote_port = u16::from_ne_bytes(take(&mut rest)?);
+        let _: [u8; 2] = take(&mut rest)?;
+        let isn = u32::from_ne_bytes(take(&mut rest)?);
+        let _: [u8; 4] = take(&mut rest)?;
+        let local = Ipv6Addr::from(take::<16>(&mut rest)?).to_canonical();
+        let remote = Ipv6Addr::from(take::<16>(&mut rest)?).to_canonical();
+        let kind = match kind {
+            0 => Kind::Answered,
+            1 => Kind::Unanswered,
+            2 => Kind::Flow,
+            _ => return None,
+        };
+        let dir = match dir {
+            0 => None,
+            1 => Some(Direction::In),
+            2 => Some(Direction::Out),
+            _ => return None,
+        };
+        let key = Key {
+            dir,
+            local: SocketAddr::new(local, local_port),
+            remote: SocketAddr::new(remote, remote_port),
+            isn,
+        };
+        let known = Known { key, kind, until };
+        Some(Self { number, known })
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (head, tail) = rest.split_first_chunk::<N>()?;
+    *rest = tail;
+    Some(*head)
+}
+
+fn wide(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_note_is_read_as_it_was_written() {
+        for (dir, kind, local, remote) in [
+            (
+                Some(Direction::In),
+                Kind::Answered,
+                "192.0.2.1:80",
+                "198.51.100.7:999",
+            ),
+            (
+                Some(Direction::Out),
+                Kind::Unanswered,
+                "0.0.0.0:5",
+                "203.0.113.1:443",
+            ),
+            (None, Kind::Flow, "[::]:53", "[2001:db8::1]:53"),
+        ] {
+            let key = Key {
+                dir,
+                local: local.parse().unwrap(),
+                remote: remote.parse().unwrap(),
+                isn: 0xdead_beef,
+            };
+            let until = Duration::from_nanos(1_234_567_890_123);
+            let number = 40_000;
+            let known = Known { key, kind, until };
+            let note = Note { number, known };
+            let bytes = note.encode();
+            assert_eq!(bytes.len(), BYTES);
+            assert_eq!(Note::decode(&bytes), Some(note));
+        }
+        assert_eq!(slot(40_000), 7_232);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = Note::decode(&bytes);
+        }
+    }
+}
