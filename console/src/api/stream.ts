@@ -8,9 +8,12 @@ import type { Alert } from "./types";
 type Listener = (alert: Alert) => void;
 
 const listeners = new Set<Listener>();
-const stateListeners = new Set<(live: boolean) => void>();
+/** `undefined` until the first connection stands or fails. */
+export type Live = boolean | undefined;
+
+const stateListeners = new Set<(live: Live) => void>();
 let source: EventSource | undefined;
-let live = false;
+let live: Live;
 
 function setLive(value: boolean): void {
   live = value;
@@ -44,7 +47,7 @@ function closeWhenUnused(): void {
   if (listeners.size + stateListeners.size > 0) return;
   source?.close();
   source = undefined;
-  live = false;
+  live = undefined;
 }
 
 /** Calls `listener` for every alert raised while the component is shown. */
@@ -65,7 +68,7 @@ export function useLiveAlerts(listener: Listener): void {
 }
 
 /** Whether the live stream is connected. */
-export function useLiveState(): boolean {
+export function useLiveState(): Live {
   const [value, setValue] = useState(live);
   useEffect(() => {
     stateListeners.add(setValue);

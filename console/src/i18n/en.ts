@@ -14,6 +14,7 @@ export const en = {
     dark: "Dark",
     auto: "Like the system",
     live: "Live",
+    connecting: "Connecting …",
     notLive: "Live updates interrupted; trying again",
   },
   state: {

@@ -16,6 +16,7 @@ export const zh: Texts = {
     dark: "深色",
     auto: "跟随系统",
     live: "实时",
+    connecting: "正在连接……",
     notLive: "实时更新已中断，正在重试",
   },
   state: {

@@ -88,10 +88,11 @@ export function Shell({ session, children }: { session: Session; children: React
 function LiveMark() {
   const { t } = useTexts();
   const live = useLiveState();
+  const text = live === undefined ? t("nav.connecting") : live ? t("nav.live") : t("nav.notLive");
   return (
-    <Tooltip label={live ? t("nav.live") : t("nav.notLive")}>
-      <span className="y-live" data-live={live || undefined} role="status">
-        {live ? t("nav.live") : t("nav.notLive")}
+    <Tooltip label={text}>
+      <span className="y-live" data-live={live} role="status">
+        {text}
       </span>
     </Tooltip>
   );

@@ -120,15 +120,15 @@ interface LongProps {
  * A text that may be very long, such as a compiler's command line. What is folded away stays in the
  * page, so that selecting, finding and reading aloud work on all of it.
  */
-export function Long({ text, children = text, gist = children }: LongProps) {
+export function Long({ text, children = text, gist }: LongProps) {
   const { t, lang } = useTexts();
   const [whole, setWhole] = useState(false);
   const id = useId();
   if (text.length <= SHORT_CHARS) return children;
   return (
     <span className="y-long">
-      <span id={id} className={whole ? undefined : "y-folded"}>
-        {whole ? children : gist}
+      <span id={id} className={whole ? undefined : gist ? "y-folded y-gist" : "y-folded"}>
+        {whole ? children : (gist ?? children)}
       </span>
       <span className="y-long-tools">
         <button

@@ -118,6 +118,14 @@ async fn feed(
     let mut items = app.server.live().watch();
     let mut stopping = app.stopping.clone();
     let mut checks = tokio::time::interval(HEARTBEAT);
+    // Browsers take a stream for open when its first bytes arrive, not its headers.
+    if queue
+        .send(Ok(Event::default().comment("open")))
+        .await
+        .is_err()
+    {
+        return;
+    }
     loop {
         let event = tokio::select! {
             () = queue.closed() => return,
