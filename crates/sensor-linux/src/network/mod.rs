@@ -4,21 +4,31 @@
 //!   IPv6, every interface; one per UDP flow while `client.udp` is on. Kernel hooks attribute an
 //!   attempt to its process exactly, in every network namespace; packets add what no socket of
 //!   this host knows of, such as scans of closed ports.
+//! - **An agent that is killed**, at any point, loses and repeats nothing the kernel hooks told, if
+//!   somebody holds the programs meanwhile ([`hold`], [`Options::adopt`]): records leave the ring
+//!   when their event is committed, and a journal beside the programs remembers the reports of
+//!   which later sightings may come (32,768 of them: up to 3,000 connections a second). What only
+//!   packets tell has no such ring: of attempts that no socket of this host knows of, those of the
+//!   last 400 ms before the kill and those until the next start are missed, uncounted; of a UDP
+//!   flow in its first 400 ms the direction may be told wrong. Before Linux 5.15 the accept hooks
+//!   end with their process, so nothing is held there.
 //! - **Invariants**: an event leaves within 100 ms when the kernel told of it and of its outcome,
-//!   within 200 ms without outcome, within 400 ms when only packets told of it. A connection within the host is two events (`out`, and `in` once it is accepted); a
-//!   refused one is only `out`, because nobody received it.
+//!   within 200 ms without outcome, within 400 ms when only packets told of it. A connection within
+//!   the host is two events (`out`, and `in` once it is accepted); a refused one is only `out`,
+//!   because nobody received it. The mark `network.ring` is what an adopting reader continues from.
 //! - **Not here**: `filter.ip`, applied where all events pass; packets of other hosts that pass
 //!   through this one (forwarded, or from addresses that are not its own).
 //!
 //! Best source first: `pcap+ebpf`, `ebpf` when packets cannot be captured (no scans of closed
-//! ports, a UDP server's answers are `out`), `pcap` when the kernel lacks eBPF or BTF (processes are looked up in `/proc`, those
-//! that end within 100 ms are missed).
+//! ports, a UDP server's answers are `out`), `pcap` when the kernel lacks eBPF or BTF (processes are
+//! looked up in `/proc`, those that end within 100 ms are missed).
 
 mod books;
 mod capture;
 mod join;
 mod journal;
 mod kernel;
+mod load;
 mod locals;
 mod lookup;
 mod memory;
@@ -26,6 +36,7 @@ mod packet;
 mod record;
 mod scope;
 mod sensor;
+mod wire;
 
 use std::error::Error as _;
 
