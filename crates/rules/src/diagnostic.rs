@@ -28,6 +28,25 @@ pub struct Diagnostic {
     /// Nearest known name, for a name that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suggestion: Option<String>,
+    /// Where it is in the text, when the language keeps that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+}
+
+/// A stretch of the text of a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// File; empty when the text is not from one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// First byte, from the beginning of the text.
+    pub start: usize,
+    /// Byte after the last.
+    pub end: usize,
 }
 
 impl Diagnostic {
@@ -39,6 +58,7 @@ impl Diagnostic {
             path: path.into(),
             reason: reason.into(),
             suggestion: None,
+            place: None,
         }
     }
 
@@ -72,6 +92,14 @@ impl fmt::Display for Diagnostic {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
+        if let Some(place) = &self.place {
+            let file = if place.file.is_empty() {
+                "rule"
+            } else {
+                &place.file
+            };
+            write!(f, "{file}:{}:{}: ", place.line, place.column)?;
+        }
         write!(
             f,
             "{severity}: rule `{}`: {}: {}",

@@ -11,17 +11,23 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod checked;
+mod class;
+pub mod correlation;
 mod diagnostic;
 mod document;
 mod embedded;
-mod ir;
+pub mod ir;
 pub mod pattern;
+pub mod taxonomy;
 mod vocabulary;
 
 pub use check::check;
-pub use diagnostic::{Diagnostic, Severity};
+pub use checked::{Compiled, Condition, Test};
+pub use class::Class;
+pub use diagnostic::{Diagnostic, Place, Severity};
 pub use document::load;
 pub use embedded::{default_rules, load_default};
-pub use ir::{Compiled, Condition, Test};
+pub use ir::{About, Language};
 pub use vocabulary::{Source, TYPES};
 pub use yinglong_model::rule::Rule;
