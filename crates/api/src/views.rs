@@ -366,6 +366,7 @@ mod tests {
                 field: "name".into(),
                 value: "v".into(),
                 condition: "string v".into(),
+                spans: Vec::new(),
             }],
             raw: serde_json::json!({"x": 1}),
         };

@@ -3,13 +3,13 @@
 
 use std::time::Instant;
 
-use yinglong_detect::{Element, Engine};
+use yinglong_detect::{Element, Engine, Sample, Scratch};
 use yinglong_model::{
     EventData,
     config::List,
     event::{Connection, File, Process, System},
 };
-use yinglong_rules::load_default;
+use yinglong_rules::{Class, compile, load_default};
 
 /// Events of a busy web server: mostly programs, then connections, then files. One in a hundred
 /// is detected.
@@ -47,19 +47,24 @@ fn events() -> Vec<EventData> {
 
 fn main() {
     let (rules, _) = load_default();
-    let (engine, _) = Engine::new(&rules, &List::default(), &List::default());
     let events = events();
+    let element = |event| Element {
+        class: Class::from(EventData::event_type(event)),
+        system: System::Linux,
+        fields: event,
+        count: Some(7),
+        learn: false,
+    };
+    let mut sample = Sample::default();
+    events.iter().for_each(|event| sample.keep(&element(event)));
+    let (rules, _) = compile(&rules);
+    let (engine, _) = Engine::new(rules, &List::default(), &List::default(), &sample);
+    let mut scratch = Scratch::default();
     let rounds = 20_u32;
     let mut detections = 0_usize;
     let start = Instant::now();
     for event in (0..rounds).flat_map(|_| &events) {
-        let verdict = engine.evaluate(&Element {
-            kind: event.event_type().as_str(),
-            system: System::Linux,
-            fields: event,
-            count: Some(7),
-            learn: false,
-        });
+        let verdict = engine.evaluate(&element(event), &mut scratch);
         detections += verdict.detections.len();
     }
     let judged = f64::from(rounds) * events.len() as f64;

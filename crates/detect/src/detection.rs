@@ -23,6 +23,8 @@ pub struct Detection {
     pub rule_id: String,
     /// How dangerous.
     pub level: Level,
+    /// The level in the words of the rule's language.
+    pub severity: String,
     /// Matched values, sorted, joined by a bar.
     pub info: String,
     /// What a match means.
@@ -35,9 +37,14 @@ pub struct Detection {
     pub matched: Vec<Matched>,
 }
 
-/// `info` of an alert: values sorted, joined by a bar.
+/// `info` of an alert: values sorted, joined by a bar; the value of a field once.
 pub(crate) fn info(matched: &[Matched]) -> String {
-    let mut values: Vec<&str> = matched.iter().map(|m| m.value.as_str()).collect();
+    let mut values: Vec<(&str, &str)> = matched
+        .iter()
+        .map(|m| (m.value.as_str(), m.field.as_str()))
+        .collect();
     values.sort_unstable();
+    values.dedup();
+    let values: Vec<&str> = values.into_iter().map(|(value, _)| value).collect();
     values.join("|")
 }

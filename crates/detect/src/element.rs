@@ -3,16 +3,28 @@
 use std::borrow::Cow;
 
 use yinglong_model::{EventData, event::System, inventory};
+use yinglong_rules::Class;
 
-/// Values of an event or inventory element by field name.
+/// Values of an event or inventory element by canonical field name.
 pub trait Fields {
     /// The value as rules see it; `None` when it is not set.
     fn get(&self, name: &str) -> Option<Cow<'_, str>>;
+
+    /// Calls `visit` with every field that is set, for keywords that may be anywhere.
+    fn each(&self, visit: &mut dyn FnMut(&str, &str));
 }
 
 impl Fields for EventData {
     fn get(&self, name: &str) -> Option<Cow<'_, str>> {
         self.field(name)
+    }
+
+    fn each(&self, visit: &mut dyn FnMut(&str, &str)) {
+        for name in Self::field_names(self.event_type()) {
+            if let Some(value) = self.field(name) {
+                visit(name, &value);
+            }
+        }
     }
 }
 
@@ -20,13 +32,19 @@ impl Fields for inventory::Element {
     fn get(&self, name: &str) -> Option<Cow<'_, str>> {
         Self::get(self, name).map(|value| Cow::Borrowed(value.as_str()))
     }
+
+    fn each(&self, visit: &mut dyn FnMut(&str, &str)) {
+        for (name, value) in self {
+            visit(name, value);
+        }
+    }
 }
 
 /// One thing to judge, with what the fleet knows about it.
 #[derive(Clone, Copy)]
 pub struct Element<'a> {
-    /// Event or inventory type.
-    pub kind: &'a str,
+    /// What it is.
+    pub class: Class,
     /// Operating system family of the host.
     pub system: System,
     /// Its values.

@@ -14,8 +14,9 @@ pub mod alerting;
 mod detection;
 mod element;
 mod engine;
+mod fold;
 mod lists;
 
 pub use detection::{BLACKLIST, Detection, Verdict};
 pub use element::{Element, Fields};
-pub use engine::Engine;
+pub use engine::{Engine, Sample, Scratch};

@@ -41,11 +41,13 @@ impl Hit<'_> {
             field: self.field.to_owned(),
             value: self.value,
             condition: format!("{BLACKLIST} {}", self.entry),
+            spans: Vec::new(),
         }];
         Detection {
             source: BLACKLIST.to_owned(),
             rule_id: String::new(),
             level: Level::Danger,
+            severity: "critical".to_owned(),
             info: info(&matched),
             description: format!("On the black list: {}", self.entry),
             description_zh: format!("命中黑名单：{}", self.entry),

@@ -2,8 +2,10 @@
 
 use std::{fs, path::Path};
 
+mod support;
+
 use serde_json::Value;
-use yinglong_detect::{Element, Engine};
+use yinglong_detect::{Element, Engine, Scratch};
 use yinglong_model::{config::List, event::System, inventory};
 use yinglong_rules::{Rule, default_rules, load, load_default};
 
@@ -20,13 +22,13 @@ fn detects(engine: &Engine, rule: &Rule, element: &Value) -> bool {
     let fields: inventory::Element =
         serde_json::from_value(element["fields"].clone()).expect("fields are texts");
     let element = Element {
-        kind: element["kind"].as_str().expect("kind is a text"),
+        class: support::class(element["kind"].as_str().expect("kind is a text")),
         system: system(element["system"].as_str().expect("system is a text")),
         fields: &fields,
         count: element["count"].as_u64(),
         learn: false,
     };
-    let verdict = engine.evaluate(&element);
+    let verdict = engine.evaluate(&element, &mut Scratch::default());
     verdict.detections.iter().any(|d| d.rule_id == rule.id)
 }
 
@@ -35,7 +37,7 @@ fn r02_every_default_rule_matches_its_examples_and_no_near_miss() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../rules");
     let (rules, diagnostics) = load_default();
     assert_eq!(diagnostics, []);
-    let (engine, _) = Engine::new(&rules, &List::default(), &List::default());
+    let engine = support::engine(&rules, &List::default(), &List::default());
     let mut wrong = Vec::new();
     for (file, json) in default_rules() {
         let (loaded, _) = load(json);
@@ -75,7 +77,7 @@ fn r03_there_are_24_default_rules_with_distinct_names_and_stable_ids() {
 #[test]
 fn a_quiet_linux_host_raises_nothing() {
     let (rules, _) = load_default();
-    let (engine, _) = Engine::new(&rules, &List::default(), &List::default());
+    let engine = support::engine(&rules, &List::default(), &List::default());
     let commands = [
         ("/usr/bin/ls", "ls -la /var/lib", "bash"),
         ("/usr/bin/vim.basic", "vim /etc/hosts", "bash"),
@@ -100,13 +102,14 @@ fn a_quiet_linux_host_raises_nothing() {
             [("name", name), ("command", command), ("parentname", parent)]
                 .map(|(name, value)| (name.to_owned(), value.to_owned())),
         );
-        let verdict = engine.evaluate(&Element {
-            kind: "process",
+        let element = Element {
+            class: support::class("process"),
             system: System::Linux,
             fields: &fields,
             count: Some(17),
             learn: false,
-        });
+        };
+        let verdict = engine.evaluate(&element, &mut Scratch::default());
         assert_eq!(verdict.detections, [], "{command}");
     }
 }

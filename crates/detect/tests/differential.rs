@@ -5,7 +5,7 @@ mod support;
 use proptest::prelude::*;
 use regex::RegexBuilder;
 use support::{Values, engine, rule};
-use yinglong_detect::{Element, Engine};
+use yinglong_detect::{Element, Engine, Scratch};
 use yinglong_model::{config::List, event::System};
 use yinglong_rules::Rule;
 
@@ -98,13 +98,14 @@ fn any_values() -> impl Strategy<Value = Values> {
 }
 
 fn evaluate(engine: &Engine, values: &Values, count: Option<u64>, learn: bool) -> Vec<String> {
-    let verdict = engine.evaluate(&Element {
-        kind: "process",
+    let element = Element {
+        class: support::class("process"),
         system: System::Linux,
         fields: values,
         count,
         learn,
-    });
+    };
+    let verdict = engine.evaluate(&element, &mut Scratch::default());
     verdict.detections.into_iter().map(|d| d.info).collect()
 }
 
@@ -161,7 +162,9 @@ proptest! {
         }
         let system = if windows { System::Windows } else { System::Linux };
         ENGINE.with(|engine| {
-            engine.evaluate(&Element { kind, system, fields: &values, count, learn })
+            let class = support::class(kind);
+            let element = Element { class, system, fields: &values, count, learn };
+            engine.evaluate(&element, &mut Scratch::default())
         });
     }
 }

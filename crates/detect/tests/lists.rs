@@ -3,7 +3,7 @@
 mod support;
 
 use support::{Values, engine, judge, list, rule, sources, values};
-use yinglong_detect::Engine;
+use yinglong_detect::{Engine, Sample};
 use yinglong_model::{config::List, rule::Level};
 
 const MD5: &str = "d41d8cd98f00b204e9800998ecf8427e";
@@ -245,7 +245,7 @@ fn s14_an_invalid_entry_is_reported_and_the_others_work() {
         &["("],
         &[""],
     );
-    let (engine, diagnostics) = Engine::new(&[], &List::default(), &black);
+    let (engine, diagnostics) = Engine::new([], &List::default(), &black, &Sample::default());
     let mut paths: Vec<_> = diagnostics.iter().map(|d| d.path.as_str()).collect();
     paths.sort_unstable();
     let expected = [

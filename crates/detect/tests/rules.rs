@@ -4,15 +4,15 @@ mod support;
 
 use std::{borrow::Cow, cell::RefCell};
 
-use support::{Values, engine, judge, rule, sources, values};
-use yinglong_detect::{Element, Engine, Fields};
+use support::{Values, class, engine, judge, rule, sources, values};
+use yinglong_detect::{Element, Engine, Fields, Sample, Scratch};
 use yinglong_model::{
     EventData,
     config::List,
     event::{Connection, File, Process, System},
     rule::Level,
 };
-use yinglong_rules::Rule;
+use yinglong_rules::{Rule, compile};
 
 fn one(rule: &Rule) -> Engine {
     engine(
@@ -81,13 +81,14 @@ fn s12_classic_count_on_remote_means_the_address_without_its_port() {
         remote_ip: "192.0.2.7".into(),
         ..Connection::default()
     });
-    let verdict = one(&first).evaluate(&Element {
-        kind: "connection",
+    let element = Element {
+        class: class("connection"),
         system: System::Linux,
         fields: &data,
         count: Some(1),
         learn: false,
-    });
+    };
+    let verdict = one(&first).evaluate(&element, &mut Scratch::default());
     assert_eq!(verdict.detections[0].info, "192.0.2.7");
 }
 
@@ -100,7 +101,7 @@ fn s16_in_learn_mode_count_holds_whatever_the_count_is() {
     );
     let engine = one(&first);
     let element = |fields, count, learn| Element {
-        kind: "process",
+        class: class("process"),
         system: System::Linux,
         fields,
         count,
@@ -109,14 +110,14 @@ fn s16_in_learn_mode_count_holds_whatever_the_count_is() {
     let fields = values(&[("name", "/bin/x"), ("command", "x")]);
     assert_eq!(
         engine
-            .evaluate(&element(&fields, Some(9), true))
+            .evaluate(&element(&fields, Some(9), true), &mut Scratch::default())
             .detections
             .len(),
         1
     );
     assert_eq!(
         engine
-            .evaluate(&element(&fields, Some(9), false))
+            .evaluate(&element(&fields, Some(9), false), &mut Scratch::default())
             .detections
             .len(),
         0
@@ -124,7 +125,7 @@ fn s16_in_learn_mode_count_holds_whatever_the_count_is() {
     let other = values(&[("name", "/bin/x"), ("command", "y")]);
     assert_eq!(
         engine
-            .evaluate(&element(&other, Some(9), true))
+            .evaluate(&element(&other, Some(9), true), &mut Scratch::default())
             .detections
             .len(),
         0
@@ -132,7 +133,7 @@ fn s16_in_learn_mode_count_holds_whatever_the_count_is() {
     let nameless = values(&[("name", ""), ("command", "x")]);
     assert_eq!(
         engine
-            .evaluate(&element(&nameless, None, true))
+            .evaluate(&element(&nameless, None, true), &mut Scratch::default())
             .detections
             .len(),
         0
@@ -182,13 +183,16 @@ fn s13_a_rule_sees_only_its_source_and_its_system() {
         let engine = one(&rule);
         for (system, expected) in [(System::Linux, linux), (System::Windows, windows)] {
             let element = Element {
-                kind: "process",
+                class: class("process"),
                 system,
                 fields: &fields,
                 count: None,
                 learn: false,
             };
-            let fired = !engine.evaluate(&element).detections.is_empty();
+            let fired = !engine
+                .evaluate(&element, &mut Scratch::default())
+                .detections
+                .is_empty();
             assert_eq!(fired, expected, "{wanted} on {system:?}");
         }
     }
@@ -237,14 +241,17 @@ fn a_file_that_was_created_and_written_was_written() {
             ..File::default()
         });
         let element = Element {
-            kind: "file",
+            class: class("file"),
             system: System::Linux,
             fields: &data,
             count: None,
             learn: false,
         };
         assert_eq!(
-            !one(&written).evaluate(&element).detections.is_empty(),
+            !one(&written)
+                .evaluate(&element, &mut Scratch::default())
+                .detections
+                .is_empty(),
             expected,
             "{action}"
         );
@@ -270,13 +277,14 @@ fn s17_a_detection_carries_what_the_alert_needs() {
         command: "A".into(),
         ..Process::default()
     }));
-    let verdict = one(&rule).evaluate(&Element {
-        kind: "process",
+    let element = Element {
+        class: class("process"),
         system: System::Linux,
         fields: &data,
         count: None,
         learn: false,
-    });
+    };
+    let verdict = one(&rule).evaluate(&element, &mut Scratch::default());
     let detection = &verdict.detections[0];
     assert_eq!(detection.source, "r");
     assert_eq!(detection.rule_id, "r");
@@ -328,7 +336,9 @@ fn s14_an_invalid_stored_rule_is_reported_and_the_others_work() {
     let mut bad = good.clone();
     bad.meta.name = "bad".into();
     bad.rules.get_mut("name").unwrap().kind = "regx".into();
-    let (engine, diagnostics) = Engine::new(&[bad, good], &List::default(), &List::default());
+    let (compiled, diagnostics) = compile(&[bad, good]);
+    let lists = (List::default(), List::default());
+    let (engine, _) = Engine::new(compiled, &lists.0, &lists.1, &Sample::default());
     assert_eq!(engine.rule_count(), 1);
     assert_eq!(diagnostics.len(), 1);
     assert_eq!(diagnostics[0].rule, "bad");
@@ -337,25 +347,28 @@ fn s14_an_invalid_stored_rule_is_reported_and_the_others_work() {
 }
 
 #[test]
-fn an_and_rule_stops_at_the_first_condition_that_fails() {
+fn a_rule_without_a_witness_in_the_event_is_not_looked_at() {
     struct Asked(RefCell<Vec<String>>);
     impl Fields for Asked {
         fn get(&self, name: &str) -> Option<Cow<'_, str>> {
             self.0.borrow_mut().push(name.to_owned());
             Some("x".into())
         }
+
+        fn each(&self, _: &mut dyn FnMut(&str, &str)) {}
     }
-    let conditions = [("command", "string", "y"), ("name", "string", "x")];
+    let conditions = [("command", "regex", "[a-z]"), ("cwd", "string", "/dev/shm")];
     let engine = one(&rule("process", true, &conditions));
     let fields = Asked(RefCell::new(Vec::new()));
-    engine.evaluate(&Element {
-        kind: "process",
+    let element = Element {
+        class: class("process"),
         system: System::Linux,
         fields: &fields,
         count: None,
         learn: false,
-    });
-    assert_eq!(*fields.0.borrow(), ["command"]);
+    };
+    engine.evaluate(&element, &mut Scratch::default());
+    assert_eq!(*fields.0.borrow(), ["cwd"]);
 }
 
 #[test]

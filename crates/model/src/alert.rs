@@ -77,4 +77,7 @@ pub struct Matched {
     pub value: String,
     /// Condition type and data, as in the rule.
     pub condition: String,
+    /// Where in the value it was found: first character and the one after the last, from 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spans: Vec<(u32, u32)>,
 }

@@ -3,13 +3,15 @@
 use yinglong_model::{event::System, rule::Rule};
 
 use crate::{
-    Compiled, Condition, Diagnostic, Source, TYPES, Test, pattern,
+    Compiled, Diagnostic, Source, TYPES,
+    checked::{Checked, Condition, Test, compiled},
+    pattern,
     vocabulary::{Domain, SYSTEMS},
 };
 
 /// Checks a rule. It is `None` when a diagnostic refuses it; warnings may come with a rule.
 /// Paths in the diagnostics start at the rule, for example `rules.command.data`.
-pub fn check(rule: &Rule) -> (Option<Compiled>, Vec<Diagnostic>) {
+pub fn check(rule: &Rule) -> (Option<Checked>, Vec<Diagnostic>) {
     let mut found = Vec::new();
     if rule.meta.name.trim().is_empty() {
         found.push(Diagnostic::error(
@@ -25,20 +27,31 @@ pub fn check(rule: &Rule) -> (Option<Compiled>, Vec<Diagnostic>) {
             "a rule needs at least one condition",
         ));
     }
-    let compiled = source.map(|source| {
+    let checked = source.map(|source| {
         let conditions = conditions(source, rule, &mut found);
-        Compiled {
+        Checked {
             rule: normalized(rule),
-            source,
-            system: system.flatten(),
-            conditions,
+            compiled: compiled(rule, source, system.flatten(), &conditions),
         }
     });
     for diagnostic in &mut found {
         diagnostic.rule = label(rule);
     }
     let refused = found.iter().any(Diagnostic::is_error);
-    (compiled.filter(|_| !refused), found)
+    (checked.filter(|_| !refused), found)
+}
+
+/// The enabled ones of stored rules in the form engines compile. Those that are invalid are left out,
+/// each with a diagnostic of severity error.
+pub fn compile<'r>(rules: impl IntoIterator<Item = &'r Rule>) -> (Vec<Compiled>, Vec<Diagnostic>) {
+    let mut compiled = Vec::new();
+    let mut diagnostics = Vec::new();
+    for rule in rules.into_iter().filter(|rule| rule.enabled) {
+        let (checked, found) = check(rule);
+        diagnostics.extend(found);
+        compiled.extend(checked.map(|checked| checked.compiled));
+    }
+    (compiled, diagnostics)
 }
 
 /// What people call the rule.

@@ -69,15 +69,15 @@ impl Loader {
         };
         let name = label(&rule);
         let readable = !found.iter().any(Diagnostic::is_error);
-        let (compiled, checked) = check(&rule);
+        let (valid, checked) = check(&rule);
         found.extend(checked);
         if !rule.id.is_empty() && self.ids.contains(&rule.id) {
             let reason = format!("another rule has the id `{}`; ids are unique", rule.id);
             found.push(Diagnostic::error("id", reason));
         }
         let refused = !readable || found.iter().any(Diagnostic::is_error);
-        if let (Some(compiled), false) = (compiled, refused) {
-            rule = compiled.rule;
+        if let (Some(valid), false) = (valid, refused) {
+            rule = valid.rule;
             if rule.id.is_empty() {
                 rule.id = self.fresh_id(&rule);
             }

@@ -22,12 +22,12 @@ pub mod pattern;
 pub mod taxonomy;
 mod vocabulary;
 
-pub use check::check;
-pub use checked::{Compiled, Condition, Test};
+pub use check::{check, compile};
+pub use checked::Checked;
 pub use class::Class;
 pub use diagnostic::{Diagnostic, Place, Severity};
 pub use document::load;
 pub use embedded::{default_rules, load_default};
-pub use ir::{About, Language};
+pub use ir::{About, Compiled, Language};
 pub use vocabulary::{Source, TYPES};
 pub use yinglong_model::rule::Rule;

@@ -22,6 +22,7 @@ pub mod pipeline;
 mod ports;
 mod server;
 pub mod settings;
+mod training;
 pub mod worker;
 
 pub use server::{Error, Options, Server};

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
 use yinglong_detect::{
-    Detection, Element, Engine,
+    Detection, Element, Engine, Scratch,
     alerting::{self, Decision},
 };
 use yinglong_model::{
@@ -15,6 +15,7 @@ use yinglong_model::{
     alert::Status, inventory, statistics,
 };
 use yinglong_proto::decode_record;
+use yinglong_rules::Class;
 use yinglong_store::{
     LogPosition, StateStore,
     state_store::{Changes, Counted, Identity, Report, StoredInventory},
@@ -97,6 +98,7 @@ struct Origin<'a> {
 /// One step under construction.
 pub struct Step<'a> {
     engine: &'a Engine,
+    scratch: &'a mut Scratch,
     state: &'a dyn StateStore,
     learn: bool,
     outcome: Outcome,
@@ -108,9 +110,15 @@ pub struct Step<'a> {
 
 impl<'a> Step<'a> {
     /// Begins a step.
-    pub fn new(engine: &'a Engine, state: &'a dyn StateStore, learn: bool) -> Self {
+    pub fn new(
+        engine: &'a Engine,
+        scratch: &'a mut Scratch,
+        state: &'a dyn StateStore,
+        learn: bool,
+    ) -> Self {
         Self {
             engine,
+            scratch,
             state,
             learn,
             outcome: Outcome::default(),
@@ -172,13 +180,14 @@ impl<'a> Step<'a> {
         counted: Option<Counted>,
     ) -> yinglong_store::Result<()> {
         let kind = event.data.event_type().as_str();
-        let verdict = self.engine.evaluate(&Element {
-            kind,
+        let element = Element {
+            class: Class::from(event.data.event_type()),
             system: event.system,
             fields: &event.data,
             count: counted.map(|counted| counted.count),
             learn: self.learn,
-        });
+        };
+        let verdict = self.engine.evaluate(&element, self.scratch);
         if !verdict.detections.is_empty() {
             let origin = Origin {
                 entry,
@@ -232,13 +241,14 @@ impl<'a> Step<'a> {
             time: taken_at,
         };
         for (element, counted) in fresh.into_iter().zip(counts) {
-            let verdict = self.engine.evaluate(&Element {
-                kind,
+            let judged = Element {
+                class: Class::from(inventory.kind),
                 system: entry.system,
                 fields: element,
                 count: counted.map(|counted| counted.count),
                 learn: self.learn,
-            });
+            };
+            let verdict = self.engine.evaluate(&judged, self.scratch);
             if !verdict.detections.is_empty() {
                 let raw = serde_json::to_value(element).unwrap_or_default();
                 self.detected(&origin, kind, verdict.detections, &raw)?;

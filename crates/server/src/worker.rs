@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use yinglong_detect::Scratch;
 use yinglong_model::{Alert, Event};
 use yinglong_spool::Spool;
 use yinglong_store::{EventStore, LogPosition, StateStore};
@@ -18,6 +19,7 @@ use crate::{
     notify::Notifier,
     pipeline::{self, Outcome, Step},
     settings::Settings,
+    training::Training,
 };
 
 /// Log entries in one step: a few thousand events at most.
@@ -69,6 +71,13 @@ pub struct Worker {
     pub stop: Arc<AtomicBool>,
 }
 
+/// What the thread keeps between steps.
+#[derive(Default)]
+struct Judging {
+    scratch: Scratch,
+    training: Training,
+}
+
 impl Worker {
     /// Works off the log. On a stop, what was appended is committed first.
     pub fn run(self) {
@@ -80,6 +89,7 @@ impl Worker {
             }
         };
         let (mut dirty, mut committed_at) = (0, Instant::now());
+        let mut judging = Judging::default();
         while !self.stop.load(Ordering::Acquire) {
             let wait = if dirty > 0 {
                 COMMIT_INTERVAL / 5
@@ -87,7 +97,7 @@ impl Worker {
                 COMMIT_INTERVAL
             };
             if self.log.wait_beyond(next - 1, wait) >= next {
-                match self.step(&mut next) {
+                match self.step(&mut next, &mut judging) {
                     Ok(events) => {
                         dirty += events;
                         self.progress.stalled.store(false, Ordering::Relaxed);
@@ -117,7 +127,7 @@ impl Worker {
     }
 
     /// Takes what the log has from `next` on; returns how many entries were taken.
-    fn step(&self, next: &mut LogPosition) -> yinglong_store::Result<usize> {
+    fn step(&self, next: &mut LogPosition, judging: &mut Judging) -> yinglong_store::Result<usize> {
         let entries = match self.log.read(*next, STEP_ENTRIES, STEP_BYTES) {
             Ok(entries) => entries,
             Err(yinglong_spool::Error::Corrupt {
@@ -154,7 +164,12 @@ impl Worker {
         let settings = self.settings.current();
         let done = self.state.position()?;
         let learn = settings.config.server.learn;
-        let mut step = Step::new(&settings.engine, self.state.as_ref(), learn);
+        let mut step = Step::new(
+            &settings.engine,
+            &mut judging.scratch,
+            self.state.as_ref(),
+            learn,
+        );
         for (position, bytes) in &entries {
             match Entry::decode(bytes) {
                 Some(entry) if *position > done => step.take(*position, &entry)?,
@@ -178,6 +193,7 @@ impl Worker {
         }
         *next = last + 1;
         self.progress.position.store(last, Ordering::Relaxed);
+        judging.training.watch(&outcome.events, &self.settings);
         self.publish(outcome);
         Ok(entries.len())
     }

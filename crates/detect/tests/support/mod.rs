@@ -1,9 +1,9 @@
 //! Short ways to write rules and elements down.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-use yinglong_detect::{Detection, Element, Engine, Verdict};
+use yinglong_detect::{Detection, Element, Engine, Sample, Scratch, Verdict};
 use yinglong_model::{config::List, event::System, inventory};
-use yinglong_rules::{Rule, load};
+use yinglong_rules::{Class, Rule, Source, compile, load};
 
 /// Field values by name.
 pub(crate) type Values = inventory::Element;
@@ -49,21 +49,29 @@ pub(crate) fn list(file: &[&str], ip: &[&str], process: &[&str], other: &[&str])
     }
 }
 
+/// The class of that name. Names that are none stand for a class no rule reads.
+pub(crate) fn class(kind: &str) -> Class {
+    Source::from_name(kind).map_or(Class::Log("unknown"), Class::Source)
+}
+
 /// An engine all of whose rules and entries compile.
 pub(crate) fn engine(rules: &[Rule], white: &List, black: &List) -> Engine {
-    let (engine, diagnostics) = Engine::new(rules, white, black);
+    let (compiled, mut diagnostics) = compile(rules);
+    let (engine, found) = Engine::new(compiled, white, black, &Sample::default());
+    diagnostics.extend(found);
     assert!(!diagnostics.iter().any(|d| d.is_error()), "{diagnostics:?}");
     engine
 }
 
 pub(crate) fn judge(engine: &Engine, kind: &str, fields: &Values, count: Option<u64>) -> Verdict {
-    engine.evaluate(&Element {
-        kind,
+    let element = Element {
+        class: class(kind),
         system: System::Linux,
         fields,
         count,
         learn: false,
-    })
+    };
+    engine.evaluate(&element, &mut Scratch::default())
 }
 
 pub(crate) fn sources(verdict: &Verdict) -> Vec<&str> {

@@ -1,3 +1,4 @@
+use yinglong_detect::Sample;
 use yinglong_model::{
     EventData, config::List, event::Process, event::System, id::Epoch, rule::Rule,
 };
@@ -5,6 +6,11 @@ use yinglong_proto::encode_record;
 use yinglong_store_embedded::{Embedded, State};
 
 use super::*;
+
+fn engine(rules: &[Rule], whitelist: &List, blacklist: &List) -> Engine {
+    let (rules, _) = yinglong_rules::compile(rules);
+    Engine::new(rules, whitelist, blacklist, &Sample::default()).0
+}
 
 struct Bench {
     _dir: tempfile::TempDir,
@@ -19,7 +25,7 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let (_, state) = Embedded::open(dir.path()).unwrap();
         let (rules, _) = yinglong_rules::load_default();
-        let (engine, _) = Engine::new(&rules, &List::default(), &List::default());
+        let engine = engine(&rules, &List::default(), &List::default());
         Self {
             _dir: dir,
             state,
@@ -30,7 +36,7 @@ impl Bench {
     }
 
     fn with(rules: &[Rule], whitelist: List, blacklist: List) -> Self {
-        let engine = Engine::new(rules, &whitelist, &blacklist).0;
+        let engine = engine(rules, &whitelist, &blacklist);
         Self {
             engine,
             ..Self::new(false)
@@ -39,7 +45,8 @@ impl Bench {
 
     fn run(&mut self, entry: &Entry) -> Outcome {
         self.position += 1;
-        let mut step = Step::new(&self.engine, &self.state, self.learn);
+        let mut scratch = Scratch::default();
+        let mut step = Step::new(&self.engine, &mut scratch, &self.state, self.learn);
         step.take(self.position, entry).unwrap();
         let outcome = step.finish();
         self.state.apply(&outcome.changes).unwrap();
@@ -251,7 +258,8 @@ fn a_step_that_was_not_applied_can_be_taken_again_with_the_same_result() {
     let bench = Bench::new(false);
     let entry = entry(1, &[execution("/opt/new", "new"), users(&["ann"])]);
     let take = || {
-        let mut step = Step::new(&bench.engine, &bench.state, false);
+        let mut scratch = Scratch::default();
+        let mut step = Step::new(&bench.engine, &mut scratch, &bench.state, false);
         step.take(1, &entry).unwrap();
         step.finish()
     };

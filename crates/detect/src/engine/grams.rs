@@ -1,0 +1,275 @@
+//! Finds many literals in one pass over a short text by looking for one rare gram of each.
+//!
+//! Every literal is represented by up to four bytes at one place in it. The pass hashes the bytes
+//! at each position of the text and tests one bit; only where the bit is set are the grams of that
+//! key looked up and their literals compared. The cost is about one load, multiplication and test
+//! per byte, however many literals there are, as long as their grams are rare: they are chosen by
+//! the frequencies of a sample where there is one.
+
+use super::literals::{Anchor, Literals};
+
+/// How often grams occur in sampled values, by hash.
+pub(crate) struct Frequencies {
+    counts: Vec<u32>,
+}
+
+const FREQUENCY_BITS: u32 = 16;
+
+impl Frequencies {
+    pub(crate) fn new() -> Self {
+        Self {
+            counts: vec![0; 1 << FREQUENCY_BITS],
+        }
+    }
+
+    /// Counts the grams of a folded value.
+    pub(crate) fn add(&mut self, value: &[u8]) {
+        for window in value.windows(4) {
+            let slot = hash(key(window, 4)) >> (32 - FREQUENCY_BITS);
+            if let Some(count) = self.counts.get_mut(slot as usize) {
+                *count = count.saturating_add(1);
+            }
+        }
+    }
+
+    fn of(&self, key: u32) -> u32 {
+        let slot = hash(key) >> (32 - FREQUENCY_BITS);
+        self.counts.get(slot as usize).copied().unwrap_or(0)
+    }
+}
+
+/// Literals of one field, by gram. One index for each width of grams that occurs.
+#[derive(Default)]
+pub(crate) struct Grams {
+    tables: Vec<Table>,
+}
+
+impl Grams {
+    /// Indexes literals, each with the number that a hit is reported by.
+    pub(crate) fn new(
+        literals: &Literals,
+        wanted: &[(u32, u32)],
+        frequencies: &Frequencies,
+    ) -> Self {
+        let mut tables = Vec::new();
+        for width in 1..=4_usize {
+            let of_width = wanted
+                .iter()
+                .copied()
+                .filter(|(id, _)| literals.text(*id).len().min(4) == width);
+            let table = Table::new(width, literals, of_width, frequencies);
+            tables.extend(table);
+        }
+        Self { tables }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    /// Calls `found` with the number of each literal that is in the text where its anchor allows;
+    /// more than once when it is there more than once.
+    #[inline]
+    pub(crate) fn scan(&self, text: &[u8], literals: &Literals, mut found: impl FnMut(u32)) {
+        for table in &self.tables {
+            match table.width {
+                4 => table.scan::<4>(text, literals, &mut found),
+                3 => table.scan::<3>(text, literals, &mut found),
+                2 => table.scan::<2>(text, literals, &mut found),
+                _ => table.scan::<1>(text, literals, &mut found),
+            }
+        }
+    }
+
+    /// Whether one of the literals is in the text where its anchor allows.
+    pub(crate) fn any(&self, text: &[u8], literals: &Literals) -> bool {
+        // Lists are short: going on after the first hit costs less than stopping everywhere.
+        let mut any = false;
+        self.scan(text, literals, |_| any = true);
+        any
+    }
+}
+
+struct Table {
+    width: usize,
+    /// One bit per hash of the keys that occur.
+    filter: Vec<u64>,
+    /// 32 minus the number of bits of a hash.
+    shift: u32,
+    /// Open addressing; a slot without entries is free.
+    slots: Vec<Slot>,
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Slot {
+    key: u32,
+    first: u32,
+    count: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    literal: u32,
+    /// What a hit is reported by.
+    number: u32,
+    /// Place of the gram in the literal.
+    at: u32,
+}
+
+impl Table {
+    fn new(
+        width: usize,
+        literals: &Literals,
+        wanted: impl Iterator<Item = (u32, u32)>,
+        frequencies: &Frequencies,
+    ) -> Option<Self> {
+        let mut chosen: Vec<(u32, Entry)> = Vec::new();
+        let mut used = rustc_hash::FxHashMap::<u32, u32>::default();
+        for (literal, number) in wanted {
+            let text = literals.text(literal);
+            let best = text
+                .windows(width)
+                .enumerate()
+                .map(|(at, window)| {
+                    let key = key(window, width);
+                    let shared = used.get(&key).copied().unwrap_or(0);
+                    let seen = if width == 4 { frequencies.of(key) } else { 0 };
+                    // Without a sample, text in the middle of a word is rarer than its beginning.
+                    ((u64::from(seen) + 1) * (u64::from(shared) + 1), at, key)
+                })
+                .min_by_key(|(cost, at, _)| (*cost, usize::MAX - at));
+            let Some((_, at, key)) = best else { continue };
+            *used.entry(key).or_default() += 1;
+            let at = u32::try_from(at).unwrap_or(u32::MAX);
+            let entry = Entry {
+                literal,
+                number,
+                at,
+            };
+            chosen.push((key, entry));
+        }
+        if chosen.is_empty() {
+            return None;
+        }
+        chosen.sort_by_key(|(key, entry)| (*key, entry.number));
+        // One bit in 32 set keeps false hits to a few per text; 64 KiB stay in the nearest caches.
+        let bits = (used.len() * 32)
+            .next_power_of_two()
+            .clamp(1 << 10, 1 << 19);
+        let shift = 32 - bits.trailing_zeros();
+        let mut filter = vec![0_u64; bits / 64];
+        let mut slots = vec![Slot::default(); (used.len() * 2).next_power_of_two()];
+        let mut entries: Vec<Entry> = Vec::with_capacity(chosen.len());
+        for group in chosen.chunk_by(|left, right| left.0 == right.0) {
+            let Some((key, _)) = group.first() else {
+                continue;
+            };
+            let hashed = hash(*key) >> shift;
+            if let Some(word) = filter.get_mut(hashed as usize / 64) {
+                *word |= 1 << (hashed % 64);
+            }
+            let slot = Slot {
+                key: *key,
+                first: u32::try_from(entries.len()).unwrap_or(u32::MAX),
+                count: u32::try_from(group.len()).unwrap_or(u32::MAX),
+            };
+            entries.extend(group.iter().map(|(_, entry)| *entry));
+            let mut place = slot_of(*key, slots.len());
+            while slots.get(place).is_some_and(|taken| taken.count > 0) {
+                place = (place + 1) % slots.len();
+            }
+            if let Some(free) = slots.get_mut(place) {
+                *free = slot;
+            }
+        }
+        Some(Self {
+            width,
+            filter,
+            shift,
+            slots,
+            entries,
+        })
+    }
+
+    #[inline]
+    fn scan<const WIDTH: usize>(
+        &self,
+        text: &[u8],
+        literals: &Literals,
+        found: &mut impl FnMut(u32),
+    ) {
+        for (place, window) in text.windows(WIDTH).enumerate() {
+            let key = key(window, WIDTH);
+            let hashed = hash(key) >> self.shift;
+            let word = self.filter.get(hashed as usize / 64).copied().unwrap_or(0);
+            if word >> (hashed % 64) & 1 != 0 {
+                self.compare(key, place, text, literals, found);
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn compare(
+        &self,
+        key: u32,
+        place: usize,
+        text: &[u8],
+        literals: &Literals,
+        found: &mut impl FnMut(u32),
+    ) {
+        let mut slot = slot_of(key, self.slots.len());
+        let entries = loop {
+            match self.slots.get(slot) {
+                Some(taken) if taken.count > 0 && taken.key == key => {
+                    let first = taken.first as usize;
+                    break self.entries.get(first..first + taken.count as usize);
+                }
+                Some(taken) if taken.count > 0 => slot = (slot + 1) % self.slots.len(),
+                _ => return,
+            }
+        };
+        for entry in entries.unwrap_or_default() {
+            let Some(start) = place.checked_sub(entry.at as usize) else {
+                continue;
+            };
+            let literal = literals.text(entry.literal);
+            let anchored = match literals.anchor(entry.literal) {
+                Anchor::Any => true,
+                Anchor::Start => start == 0,
+                Anchor::End => start + literal.len() == text.len(),
+            };
+            if anchored
+                && text
+                    .get(start..)
+                    .is_some_and(|rest| rest.starts_with(literal))
+            {
+                found(entry.number);
+            }
+        }
+    }
+}
+
+/// Bytes of a gram as a number.
+#[inline(always)]
+fn key(window: &[u8], width: usize) -> u32 {
+    match (width, window) {
+        (4, [a, b, c, d, ..]) => u32::from_le_bytes([*a, *b, *c, *d]),
+        (3, [a, b, c, ..]) => u32::from_le_bytes([*a, *b, *c, 0]),
+        (2, [a, b, ..]) => u32::from_le_bytes([*a, *b, 0, 0]),
+        (_, [a, ..]) => u32::from(*a),
+        _ => 0,
+    }
+}
+
+/// Fibonacci hashing: the high bits depend on all bytes.
+#[inline(always)]
+const fn hash(key: u32) -> u32 {
+    key.wrapping_mul(0x9e37_79b1)
+}
+
+/// `slots` is a power of two.
+fn slot_of(key: u32, slots: usize) -> usize {
+    // Other bits than those of the filter, so that keys that share a bit do not share a slot.
+    (key.wrapping_mul(0x85eb_ca6b) >> 7) as usize & (slots - 1)
+}

@@ -1,0 +1,470 @@
+//! The evaluation of one event.
+
+use yinglong_model::alert::Matched;
+use yinglong_rules::ir::{Likeness, View};
+
+use super::{
+    build::{List, NO_SET, Node},
+    predicate::{self, Decide, KEYWORD},
+    route::Route,
+    scratch::{Answer, Memo, Scratch},
+    values::Value,
+};
+use crate::{Element, element::base_name, fold::unfolded};
+
+/// One event on its way through the rules of a route.
+pub(crate) struct Run<'r, 'e> {
+    route: &'r Route,
+    element: &'r Element<'e>,
+    scratch: &'r mut Scratch,
+}
+
+impl<'r, 'e> Run<'r, 'e> {
+    /// Begins an event.
+    pub(crate) fn new(
+        route: &'r Route,
+        element: &'r Element<'e>,
+        scratch: &'r mut Scratch,
+    ) -> Self {
+        let parts = &route.parts;
+        scratch.values.clear(parts.fields.len());
+        scratch
+            .marks
+            .begin(parts.predicates.len(), route.sets.len(), route.rules.len());
+        if scratch.memos.len() != parts.fields.len() {
+            scratch.memos.clear();
+            scratch.memos.resize_with(parts.fields.len(), Memo::default);
+        }
+        Self::again(route, element, scratch)
+    }
+
+    /// Goes on with the event that was begun last.
+    pub(crate) fn again(
+        route: &'r Route,
+        element: &'r Element<'e>,
+        scratch: &'r mut Scratch,
+    ) -> Self {
+        Self {
+            route,
+            element,
+            scratch,
+        }
+    }
+
+    /// Appends the places of the rules that match, in their order.
+    pub(crate) fn matches(mut self, found: &mut Vec<u32>) {
+        self.scan(|_| {});
+        let first = found.len();
+        let candidates = std::mem::take(&mut self.scratch.marks.candidates);
+        for place in candidates.iter().chain(&self.route.always) {
+            let root = self.route.rules.get(*place as usize).map(|(_, root)| *root);
+            if root.is_some_and(|root| self.holds(root)) {
+                found.push(*place);
+            }
+        }
+        self.scratch.marks.candidates = candidates;
+        if let Some(new) = found.get_mut(first..) {
+            new.sort_unstable();
+        }
+    }
+
+    /// Decides what is indexed, and calls `each` with every predicate that holds.
+    pub(crate) fn scan(&mut self, mut each: impl FnMut(u32)) {
+        let route = self.route;
+        for (number, id) in &route.counts {
+            if self.element.learn || self.element.count == Some(*number) {
+                self.note(*id, &mut each);
+            }
+        }
+        for field in &route.scanned {
+            self.fetch(*field);
+            self.scan_field(*field, &mut each);
+        }
+        if !route.keyword.is_empty() {
+            self.fetch_all();
+            let Scratch { values, marks, .. } = &mut *self.scratch;
+            for value in values.each_any() {
+                route
+                    .keyword
+                    .decide(Some(value), &route.parts.literals, |id| {
+                        if marks.note_predicate(id, true) {
+                            marks.add_candidates(route.triggered(id));
+                            each(id);
+                        }
+                    });
+            }
+        }
+    }
+
+    fn note(&mut self, id: u32, each: &mut impl FnMut(u32)) {
+        if self.scratch.marks.note_predicate(id, true) {
+            self.scratch.marks.add_candidates(self.route.triggered(id));
+            each(id);
+        }
+    }
+
+    fn scan_field(&mut self, field: u32, each: &mut impl FnMut(u32)) {
+        let route = self.route;
+        let Some(index) = route.indexes.get(field as usize) else {
+            return;
+        };
+        let Scratch {
+            values,
+            marks,
+            memos,
+        } = &mut *self.scratch;
+        let value = values.get(field);
+        let mut note = |id: u32| {
+            let new = marks.note_predicate(id, true);
+            if new {
+                marks.add_candidates(route.triggered(id));
+                each(id);
+            }
+            new
+        };
+        let memo = memos.get_mut(field as usize);
+        let (Some(found), Some(memo)) = (value, memo) else {
+            index.decide(value, &route.parts.literals, |id| {
+                note(id);
+            });
+            return;
+        };
+        match memo.look_up(found.folded) {
+            Answer::Known(holds) => {
+                for id in holds {
+                    note(*id);
+                }
+            }
+            Answer::NotKept => index.decide(value, &route.parts.literals, |id| {
+                note(id);
+            }),
+            Answer::Ask(place) => {
+                let mut holds = Vec::new();
+                index.decide(value, &route.parts.literals, |id| {
+                    if note(id) {
+                        holds.push(id);
+                    }
+                });
+                memo.remember(place, found.folded, &holds);
+            }
+        }
+    }
+
+    /// Makes a field's value ready.
+    fn fetch(&mut self, field: u32) {
+        if self.scratch.values.is_fetched(field) {
+            return;
+        }
+        let value = self.element.fields.get(self.route.field_name(field));
+        let values = &mut self.scratch.values;
+        match (value, self.route.view(field)) {
+            (Some(value), View::Whole) => values.store(field, Some(&value)),
+            (Some(value), View::BaseName) => {
+                values.store(field, Some(base_name(&value, self.route.system)));
+            }
+            (Some(value), View::Barred) => values.store(field, Some(&format!("|{value}|"))),
+            (None, _) => values.store(field, None),
+        }
+    }
+
+    fn fetch_all(&mut self) {
+        if self.scratch.values.all_fetched() {
+            return;
+        }
+        let values = &mut self.scratch.values;
+        values.note_all_fetched();
+        self.element
+            .fields
+            .each(&mut |_, value| values.push_any(value));
+    }
+
+    fn holds(&mut self, node: u32) -> bool {
+        match self.route.parts.nodes.get(node as usize).copied() {
+            Some(Node::Test(id)) => self.truth(id),
+            Some(Node::All(list)) => self.ordered(list).iter().all(|kid| self.holds(*kid)),
+            Some(Node::Any(list)) => {
+                if list.set != NO_SET && self.set_holds(list.set) {
+                    return true;
+                }
+                let others = self.ordered(list).get(..list.others as usize);
+                others
+                    .unwrap_or_default()
+                    .iter()
+                    .any(|kid| self.holds(*kid))
+            }
+            Some(Node::Not(part)) => !self.holds(part),
+            Some(Node::Const(value)) => value,
+            Some(Node::Written { part, .. }) => self.holds(part),
+            None => false,
+        }
+    }
+
+    fn ordered(&self, list: List) -> &'r [u32] {
+        let first = list.first as usize;
+        self.route
+            .order
+            .get(first..first + list.length as usize)
+            .unwrap_or_default()
+    }
+
+    fn set_holds(&mut self, id: u32) -> bool {
+        if let Some(known) = self.scratch.marks.set(id) {
+            return known;
+        }
+        let route = self.route;
+        let Some(set) = route.sets.get(id as usize) else {
+            return false;
+        };
+        self.fetch(set.field);
+        let value = self.scratch.values.get(set.field);
+        let holds = value.is_some_and(|value| set.grams.any(value.folded, &route.parts.literals));
+        self.scratch.marks.note_set(id, holds);
+        holds
+    }
+
+    /// Whether a predicate holds; decided once per event.
+    fn truth(&mut self, id: u32) -> bool {
+        if let Some(known) = self.scratch.marks.predicate(id) {
+            return known;
+        }
+        let route = self.route;
+        if route.indexed.get(id as usize).copied().unwrap_or(false) {
+            return false;
+        }
+        let Some(predicate) = route.parts.predicates.get(id as usize) else {
+            return false;
+        };
+        let hinted = match route.parts.hints.get(&id) {
+            Some(hints) => hints.iter().any(|hint| self.truth(*hint)),
+            None => true,
+        };
+        let holds = hinted && self.decide(predicate.field, &predicate.decide);
+        self.scratch.marks.note_predicate(id, holds);
+        holds
+    }
+
+    fn decide(&mut self, field: u32, decide: &Decide) -> bool {
+        if field == KEYWORD {
+            self.fetch_all();
+            let values = &self.scratch.values;
+            return values.each_any().any(|value| self.test(decide, value));
+        }
+        self.fetch(field);
+        if let Decide::Other {
+            field: other,
+            how,
+            cased,
+        } = decide
+        {
+            self.fetch(*other);
+            let values = &self.scratch.values;
+            return match (values.get(field), values.get(*other)) {
+                (Some(left), Some(right)) if *cased => alike(left.raw, right.raw, *how),
+                (Some(left), Some(right)) => alike(left.folded, right.folded, *how),
+                _ => false,
+            };
+        }
+        match (decide, self.scratch.values.get(field)) {
+            (Decide::Exists(there), value) => value.is_some() == *there,
+            (Decide::Null, value) => value.is_none_or(|value| value.raw.is_empty()),
+            (Decide::Count(number), _) => self.element.learn || self.element.count == Some(*number),
+            (decide, Some(value)) => self.test(decide, value),
+            (_, None) => false,
+        }
+    }
+
+    /// Whether a value that is there passes.
+    fn test(&self, decide: &Decide, value: Value<'_>) -> bool {
+        let literals = &self.route.parts.literals;
+        match decide {
+            Decide::Literal(id) => literals.find(*id, value.folded).is_some(),
+            Decide::Equal(id) => value.folded == literals.text(*id),
+            Decide::Parts(parts) => predicate::parts_in_order(parts, literals, value.folded),
+            Decide::Folded(regex) => regex.is_match(value.folded),
+            Decide::Regex(regex) => regex.is_match(value.raw),
+            Decide::Cased(cased) => cased.0.is_match(value.raw),
+            Decide::Network(network) => predicate::in_network(value.text(), network),
+            Decide::Compare(how, number) => predicate::compares(value.text(), *how, *number),
+            Decide::Time(part, how, number) => {
+                predicate::time_part(value.text(), *part, *how, *number)
+            }
+            Decide::Empty => value.raw.is_empty(),
+            Decide::Filled => !value.raw.is_empty(),
+            Decide::Exists(there) => *there,
+            Decide::Null => value.raw.is_empty(),
+            Decide::Other { .. } | Decide::Count(_) => false,
+        }
+    }
+
+    /// Everything that holds in the condition of a rule that matched.
+    pub(crate) fn explain(mut self, place: u32) -> Vec<Matched> {
+        let mut matched = Vec::new();
+        if let Some((_, root)) = self.route.rules.get(place as usize) {
+            self.collect(*root, &mut matched);
+        }
+        matched
+    }
+
+    fn collect(&mut self, node: u32, matched: &mut Vec<Matched>) {
+        let route = self.route;
+        match route.parts.nodes.get(node as usize).copied() {
+            Some(Node::Test(id)) if self.truth(id) => matched.extend(self.matched(id)),
+            Some(Node::All(list) | Node::Any(list)) => {
+                for kid in super::witness::kids(&route.parts, list) {
+                    if self.holds(*kid) {
+                        self.collect(*kid, matched);
+                    }
+                }
+            }
+            Some(Node::Written { words, part }) if self.holds(part) => {
+                let Some(words) = route.parts.words.get(words as usize) else {
+                    return;
+                };
+                let value = self.element.fields.get(route.field_name(words.shows));
+                matched.push(Matched {
+                    field: words.field.clone(),
+                    value: value.unwrap_or_default().into_owned(),
+                    condition: words.condition.clone(),
+                    spans: self.spans(part, words.shows),
+                });
+            }
+            // What must not be there is no evidence.
+            _ => {}
+        }
+    }
+
+    fn matched(&mut self, id: u32) -> Option<Matched> {
+        let route = self.route;
+        let predicate = route.parts.predicates.get(id as usize)?;
+        let condition = predicate.decide.describe(&route.parts.literals, |field| {
+            route.field_name(field).to_owned()
+        });
+        if predicate.field == KEYWORD {
+            let mut found = None;
+            self.element.fields.each(&mut |name, text| {
+                let folded = crate::fold::fold(text);
+                let value = Value {
+                    raw: text.as_bytes(),
+                    folded: &folded,
+                };
+                if found.is_none() && self.test(&predicate.decide, value) {
+                    found = Some(Matched {
+                        field: name.to_owned(),
+                        value: text.to_owned(),
+                        condition: condition.clone(),
+                        spans: self.span(&predicate.decide, value).into_iter().collect(),
+                    });
+                }
+            });
+            return found;
+        }
+        let name = route.field_name(predicate.field);
+        let value = self.element.fields.get(name).unwrap_or_default();
+        Some(Matched {
+            field: name.to_owned(),
+            value: value.into_owned(),
+            condition,
+            spans: self.spans_of(id),
+        })
+    }
+
+    /// Where in the value that is shown the parts of a written condition were found.
+    fn spans(&mut self, node: u32, shown: u32) -> Vec<(u32, u32)> {
+        match self.route.parts.nodes.get(node as usize).copied() {
+            Some(Node::Test(id)) if self.truth(id) => {
+                let field = self
+                    .route
+                    .parts
+                    .predicates
+                    .get(id as usize)
+                    .map(|p| p.field);
+                let is_shown = field.is_some_and(|field| {
+                    self.route.field_name(field) == self.route.field_name(shown)
+                });
+                if is_shown {
+                    self.spans_of(id)
+                } else {
+                    Vec::new()
+                }
+            }
+            Some(Node::All(list) | Node::Any(list)) => {
+                let mut spans: Vec<(u32, u32)> = super::witness::kids(&self.route.parts, list)
+                    .iter()
+                    .flat_map(|kid| self.spans(*kid, shown))
+                    .collect();
+                spans.sort_unstable();
+                spans.dedup();
+                spans
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn spans_of(&mut self, id: u32) -> Vec<(u32, u32)> {
+        let Some(predicate) = self.route.parts.predicates.get(id as usize) else {
+            return Vec::new();
+        };
+        if predicate.field == KEYWORD {
+            return Vec::new();
+        }
+        self.fetch(predicate.field);
+        let Some(value) = self.scratch.values.get(predicate.field) else {
+            return Vec::new();
+        };
+        let Some((start, end)) = self.span(&predicate.decide, value) else {
+            return Vec::new();
+        };
+        // What was found in a view is shown in the whole value.
+        let whole = self
+            .element
+            .fields
+            .get(self.route.field_name(predicate.field))
+            .unwrap_or_default();
+        let length = whole.chars().count() as i64;
+        let shift = match self.route.view(predicate.field) {
+            View::Whole => 0,
+            View::BaseName => length - base_name(&whole, self.route.system).chars().count() as i64,
+            View::Barred => -1,
+        };
+        let shifted = |place: u32| {
+            let place = (i64::from(place) + shift).clamp(0, length);
+            u32::try_from(place).unwrap_or(u32::MAX)
+        };
+        vec![(shifted(start), shifted(end))]
+    }
+
+    /// First and last character of what a test finds in a value.
+    fn span(&self, decide: &Decide, value: Value<'_>) -> Option<(u32, u32)> {
+        let literals = &self.route.parts.literals;
+        let text = value.text();
+        let folded = |start: usize, length: usize| unfolded(text, start, start + length);
+        let (start, end) = match decide {
+            Decide::Literal(id) => {
+                let start = literals.find(*id, value.folded)?;
+                folded(start, literals.text(*id).len())
+            }
+            Decide::Regex(regex) => {
+                let found = regex.find(value.raw)?;
+                (found.start(), found.end())
+            }
+            Decide::Exists(_) | Decide::Null | Decide::Empty | Decide::Filled => return None,
+            _ => (0, text.len()),
+        };
+        // People count characters, not bytes.
+        let before = text.get(..start)?.chars().count();
+        let within = text.get(start..end)?.chars().count();
+        Some((
+            u32::try_from(before).ok()?,
+            u32::try_from(before + within).ok()?,
+        ))
+    }
+}
+
+fn alike(left: &[u8], right: &[u8], how: Likeness) -> bool {
+    match how {
+        Likeness::Equal => left == right,
+        Likeness::StartsWith => left.starts_with(right),
+        Likeness::EndsWith => left.ends_with(right),
+        Likeness::Contains => memchr::memmem::find(left, right).is_some(),
+    }
+}
