@@ -130,7 +130,7 @@ impl Loader {
 }
 
 /// Lower-case letters and digits of any script, everything else as single dashes.
-fn slug(text: &str) -> String {
+pub(crate) fn slug(text: &str) -> String {
     let mut slug = String::with_capacity(text.len());
     for c in text.chars().flat_map(char::to_lowercase) {
         if c.is_alphanumeric() {

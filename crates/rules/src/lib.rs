@@ -19,6 +19,7 @@ mod document;
 mod embedded;
 pub mod ir;
 pub mod pattern;
+pub mod sigma;
 pub mod taxonomy;
 mod vocabulary;
 
