@@ -1,5 +1,7 @@
 //! The four event types of the event store.
 
+mod derived;
+
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
@@ -107,8 +109,8 @@ impl EventData {
         }
     }
 
-    /// Value of the `data.*` field `name` as the string rules and search see; `None` when the
-    /// type has no such field or the field is unset.
+    /// Value of the `data.*` field `name`, stored or derived, as the string rules and search see;
+    /// `None` when the type has no such field or the field is unset.
     pub fn field(&self, name: &str) -> Option<Cow<'_, str>> {
         match self {
             Self::Process(data) => data.field(name),
@@ -118,13 +120,23 @@ impl EventData {
         }
     }
 
-    /// Names of the `data.*` fields a type can have.
+    /// Names of the `data.*` fields a type can have: those that are stored and searched.
     pub const fn field_names(event_type: EventType) -> &'static [&'static str] {
         match event_type {
             EventType::Process => Process::FIELDS,
             EventType::Connection => Connection::FIELDS,
             EventType::File => File::FIELDS,
             EventType::Loginlog => Login::FIELDS,
+        }
+    }
+
+    /// Names of the fields that rules can ask for besides: made of the stored ones when asked for.
+    pub const fn derived_names(event_type: EventType) -> &'static [&'static str] {
+        match event_type {
+            EventType::Process => Process::DERIVED,
+            EventType::Connection => Connection::DERIVED,
+            EventType::File => File::DERIVED,
+            EventType::Loginlog => Login::DERIVED,
         }
     }
 }
@@ -180,15 +192,20 @@ macro_rules! numeric_field_value {
 numeric_field_value!(u32, u64, i32);
 
 macro_rules! fields {
-    ($event:ty: $($field:ident),* $(,)?) => {
+    ($event:ty: $($field:ident),*; derived: $($derived:ident),* $(,)?) => {
         impl $event {
             /// Names of its `data.*` fields.
             pub const FIELDS: &'static [&'static str] = &[$(stringify!($field)),*];
 
-            /// Value of a field as rules and search see it.
+            /// Names of the fields made of those when a rule asks for them. They are in no
+            /// document and not on the wire.
+            pub const DERIVED: &'static [&'static str] = &[$(stringify!($derived)),*];
+
+            /// Value of a field, stored or derived, as rules and search see it.
             pub fn field(&self, name: &str) -> Option<Cow<'_, str>> {
                 match name {
                     $(stringify!($field) => self.$field.value(),)*
+                    $(stringify!($derived) => self.$derived(),)*
                     _ => None,
                 }
             }
@@ -276,7 +293,8 @@ pub struct Process {
 
 fields!(Process: name, command, pid, ppid, parentname, info, uid, euid, user, gid, cwd, exe,
     sha256, start_time, session, loginuid, tty, container_id, cgroup, parent_command, ancestors,
-    exit_code, script, memfd, setuid, truncated);
+    exit_code, script, memfd, setuid, truncated;
+    derived: parent_exe, hashes);
 
 /// Who started a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
@@ -347,7 +365,8 @@ pub struct Connection {
     pub attribution: Option<String>,
 }
 
-fields!(Connection: dir, protocol, local, remote, remote_ip, name, pid, user, state, attribution);
+fields!(Connection: dir, protocol, local, remote, remote_ip, name, pid, user, state, attribution;
+    derived: initiated, source_ip, source_port, destination_ip, destination_port, remote_port);
 
 /// A change to a file.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -385,7 +404,8 @@ pub struct File {
 }
 
 fields!(File: action, path, hash, user, sha256, size, hash_skipped, actor_pid, actor_name,
-    actor_user, web);
+    actor_user, web;
+    derived: hashes);
 
 /// A login or an attempt.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -408,7 +428,8 @@ pub struct Login {
     pub source: Option<String>,
 }
 
-fields!(Login: username, remote, status, hostname, tty, source);
+fields!(Login: username, remote, status, hostname, tty, source;
+    derived:);
 
 /// The classic document holds the status as the texts `true` and `false`.
 mod status_text {
@@ -497,7 +518,11 @@ mod tests {
         assert_eq!(event.data.field("command").unwrap(), "id -u");
         assert_eq!(event.data.field("nonsense"), None);
         for event_type in EventType::ALL {
-            assert!(!EventData::field_names(event_type).is_empty());
+            let stored = EventData::field_names(event_type);
+            assert!(!stored.is_empty());
+            for derived in EventData::derived_names(event_type) {
+                assert!(!stored.contains(derived), "{derived} is stored and derived");
+            }
         }
     }
 }

@@ -110,12 +110,9 @@ fn conditions(source: Source, rule: &Rule, found: &mut Vec<Diagnostic>) -> Vec<C
     let mut impossible = 0_usize;
     for (field, written) in &rule.rules {
         let path = format!("rules.{field}");
-        if !source.field_names().contains(&field.as_str()) {
+        if !source.rule_fields().any(|known| known == field) {
             let reason = format!("{} has no field `{field}`", source.as_str());
-            found.push(
-                Diagnostic::error(path, reason)
-                    .suggest(field, source.field_names().iter().copied()),
-            );
+            found.push(Diagnostic::error(path, reason).suggest(field, source.rule_fields()));
             continue;
         }
         let Some(test) = test(source, field, &written.kind, &written.data, &path, found) else {

@@ -40,12 +40,26 @@ impl Source {
         }
     }
 
-    /// Fields a condition can name.
+    /// Fields that are stored and searched.
     pub const fn field_names(self) -> &'static [&'static str] {
         match self {
             Self::Event(kind) => EventData::field_names(kind),
             Self::Inventory(kind) => kind.field_names(),
         }
+    }
+
+    /// Fields made of the stored ones when a rule asks for them.
+    pub const fn derived_names(self) -> &'static [&'static str] {
+        match self {
+            Self::Event(kind) => EventData::derived_names(kind),
+            Self::Inventory(_) => &[],
+        }
+    }
+
+    /// Fields a condition can name: stored and derived.
+    pub fn rule_fields(self) -> impl Iterator<Item = &'static str> {
+        let (stored, derived) = (self.field_names(), self.derived_names());
+        stored.iter().chain(derived).copied()
     }
 
     /// Field whose value is counted; `None` when nothing of this source is.
@@ -67,7 +81,9 @@ impl Source {
     /// Whether the field names an executable, so that its path and its base name both match.
     pub fn is_executable(self, field: &str) -> bool {
         match self {
-            Self::Event(EventType::Process) => matches!(field, "name" | "parentname" | "exe"),
+            Self::Event(EventType::Process) => {
+                matches!(field, "name" | "parentname" | "exe" | "parent_exe")
+            }
             Self::Event(EventType::Connection)
             | Self::Inventory(InventoryType::Processlist | InventoryType::Listening) => {
                 field == "name"
@@ -91,7 +107,8 @@ impl Source {
             (_, "sha256") => Domain::Hex(64),
             (Self::Event(EventType::Connection), "dir") => Domain::OneOf(&["in", "out"]),
             (Self::Event(EventType::Connection), "protocol") => Domain::OneOf(&["tcp", "udp"]),
-            (Self::Event(EventType::Loginlog), "status")
+            (Self::Event(EventType::Connection), "initiated")
+            | (Self::Event(EventType::Loginlog), "status")
             | (Self::Event(EventType::Process), "memfd" | "setuid" | "truncated")
             | (Self::Event(EventType::File), "web")
             | (Self::Inventory(InventoryType::Service), "started") => {
@@ -100,7 +117,7 @@ impl Source {
             (
                 _,
                 "pid" | "ppid" | "uid" | "euid" | "gid" | "session" | "loginuid" | "actor_pid"
-                | "size" | "exit_code",
+                | "size" | "exit_code" | "remote_port" | "source_port" | "destination_port",
             ) => Domain::Number,
             _ => Domain::Text,
         }
