@@ -115,7 +115,10 @@ impl fmt::Display for Diagnostic {
 /// Names longer than this are not compared: the comparison is quadratic, and no known name is.
 const COMPARED_BYTES: usize = 64;
 
-fn nearest<'n>(written: &str, known: impl IntoIterator<Item = &'n str>) -> Option<String> {
+pub(crate) fn nearest<'n>(
+    written: &str,
+    known: impl IntoIterator<Item = &'n str>,
+) -> Option<String> {
     if written.len() > COMPARED_BYTES {
         return None;
     }
