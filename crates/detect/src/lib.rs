@@ -18,5 +18,5 @@ mod fold;
 mod lists;
 
 pub use detection::{BLACKLIST, Detection, Verdict};
-pub use element::{Element, Fields};
+pub use element::{Element, Fields, Name};
 pub use engine::{Engine, Sample, Scratch};

@@ -63,6 +63,7 @@ impl Grams {
         Self { tables }
     }
 
+    pub(crate) fn len(&self) -> usize { self.tables.iter().map(|t| t.entries.len()).sum() }
     pub(crate) fn is_empty(&self) -> bool {
         self.tables.is_empty()
     }
@@ -253,12 +254,19 @@ impl Table {
 /// Bytes of a gram as a number.
 #[inline(always)]
 fn key(window: &[u8], width: usize) -> u32 {
-    match (width, window) {
-        (4, [a, b, c, d, ..]) => u32::from_le_bytes([*a, *b, *c, *d]),
-        (3, [a, b, c, ..]) => u32::from_le_bytes([*a, *b, *c, 0]),
-        (2, [a, b, ..]) => u32::from_le_bytes([*a, *b, 0, 0]),
-        (_, [a, ..]) => u32::from(*a),
-        _ => 0,
+    // Whole arrays become one load each.
+    match width {
+        4 => window.first_chunk().map_or(0, |gram| u32::from_le_bytes(*gram)),
+        3 => match (window.first_chunk(), window.get(2)) {
+            (Some(two), Some(third)) => {
+                u32::from(u16::from_le_bytes(*two)) | u32::from(*third) << 16
+            }
+            _ => 0,
+        },
+        2 => window
+            .first_chunk()
+            .map_or(0, |gram| u32::from(u16::from_le_bytes(*gram))),
+        _ => window.first().map_or(0, |byte| u32::from(*byte)),
     }
 }
 

@@ -10,8 +10,14 @@ use super::{
     grams::{Frequencies, Grams},
     literals::Literals,
     predicate::Decide,
-    values::Value,
 };
+
+/// A value as it is and folded.
+#[derive(Clone, Copy)]
+pub(crate) struct Value<'v> {
+    pub(crate) raw: &'v str,
+    pub(crate) folded: &'v [u8],
+}
 
 /// Indexed predicates of one field.
 #[derive(Default)]
@@ -64,6 +70,7 @@ impl FieldIndex {
         index
     }
 
+    pub(crate) fn grams_len(&self) -> String { format!("grams {} equal {} presence {}", self.grams.len(), self.equal.len(), self.presence.len()) }
     pub(crate) fn is_empty(&self) -> bool {
         self.grams.is_empty()
             && self.equal.is_empty()
@@ -135,7 +142,7 @@ impl Networks {
         if self.lengths.is_empty() {
             return;
         }
-        let Ok(address) = value.text().trim().parse::<IpAddr>() else {
+        let Ok(address) = value.raw.trim().parse::<IpAddr>() else {
             return;
         };
         let (six, address) = bits(address.to_canonical());
@@ -184,7 +191,7 @@ mod tests {
         let check = |address: &str, expected: &[u32]| {
             let mut found = Vec::new();
             let value = Value {
-                raw: address.as_bytes(),
+                raw: address,
                 folded: address.as_bytes(),
             };
             networks.find(&value, &mut |id| found.push(id));

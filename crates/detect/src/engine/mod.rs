@@ -114,7 +114,10 @@ impl Engine {
             .map(|((class, system), (builder, roots))| {
                 let parts = builder.finish();
                 let elements = sample.elements(class, system);
-                ((class, system), Route::new(system, parts, roots, &elements))
+                (
+                    (class, system),
+                    Route::new(class, system, parts, roots, &elements),
+                )
             })
             .collect();
         let engine = Self {

@@ -1,8 +1,13 @@
 //! All rules of one class and system, compiled to be evaluated together.
 
-use rustc_hash::FxHashMap;
-use yinglong_model::{alert::Matched, event::System};
-use yinglong_rules::ir::View;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use yinglong_model::{EventData, alert::Matched, event::System};
+use yinglong_rules::{
+    Class, Source,
+    ir::{Field, View},
+};
 
 use super::{
     build::{NO_SET, Node, Parts},
@@ -11,12 +16,13 @@ use super::{
     predicate::{Decide, KEYWORD},
     run::Run,
     scratch::Scratch,
-    witness::{self, Expectations},
+    witness::{self, Expectations, SearchCosts},
 };
-use crate::Element;
+use crate::{Element, Name};
 
 /// Compiled rules of one class and system.
 pub(crate) struct Route {
+    class: Class,
     pub(crate) system: System,
     pub(crate) parts: Parts,
     /// Parts of lists in the order in which they are decided.
@@ -25,10 +31,14 @@ pub(crate) struct Route {
     pub(crate) rules: Vec<(u32, u32)>,
     /// What is decided when a value arrives, by field.
     pub(crate) indexes: Vec<FieldIndex>,
-    /// The same for keywords.
+    /// The same for keywords, for fields that no rule names.
     pub(crate) keyword: FieldIndex,
     /// Fields that have an index.
     pub(crate) scanned: Vec<u32>,
+    /// Names of the fields, to ask elements for.
+    pub(crate) names: Vec<Name>,
+    /// Names of the fields whose index has the keywords, too.
+    pub(crate) searched: FxHashSet<Arc<str>>,
     /// Indexed conditions on the count.
     pub(crate) counts: Vec<(u64, u32)>,
     /// Predicates that are decided by an index; what it does not report does not hold.
@@ -61,13 +71,19 @@ impl Route {
     /// Compiles. `rules` are numbers in the engine with the roots of conditions in `parts`.
     /// `sample` are events of this class and system.
     pub(crate) fn new(
+        class: Class,
         system: System,
         parts: Parts,
         rules: Vec<(u32, u32)>,
         sample: &[Element<'_>],
     ) -> Self {
+        let names = parts.fields.iter();
+        let names = names.map(|field| Name::new(Arc::clone(&field.name)));
         let mut route = Self {
+            class,
             system,
+            names: names.collect(),
+            searched: FxHashSet::default(),
             order: parts.kids.clone(),
             rules,
             indexes: Vec::new(),
@@ -87,7 +103,8 @@ impl Route {
             let held = route.observe(sample, &frequencies);
             Expectations::observed(&route.parts, &held, sample.len())
         };
-        route.choose(&expected, &frequencies);
+        let costs = route.search_costs(sample);
+        route.choose(&expected, &frequencies, &costs);
         route.parts.hints.shrink_to_fit();
         route.parts.uses = Vec::new();
         route
@@ -187,13 +204,55 @@ impl Route {
             .collect()
     }
 
-    fn choose(&mut self, expected: &Expectations, frequencies: &Frequencies) {
+    /// What searching each field takes, from the lengths of its values and how many of them repeat.
+    fn search_costs(&self, sample: &[Element<'_>]) -> SearchCosts {
+        /// Fetching a value and finding it among those remembered.
+        const REMEMBERED_NS: f32 = 40.0;
+        const BYTE_NS: f32 = 1.2;
+        /// Taken for a value of which no sample is known.
+        const UNKNOWN_BYTES: f32 = 60.0;
+        let mut all_bytes = 0.0;
+        let fields = self
+            .parts
+            .fields
+            .iter()
+            .map(|field| {
+                let mut bytes = 0;
+                let mut distinct: FxHashSet<String> = FxHashSet::default();
+                for element in sample {
+                    if let Some(value) = element.fields.get(&field.name) {
+                        bytes += value.len();
+                        distinct.insert(value.into_owned());
+                    }
+                }
+                if sample.is_empty() {
+                    return REMEMBERED_NS + BYTE_NS * UNKNOWN_BYTES;
+                }
+                let mean = bytes as f32 / sample.len() as f32;
+                all_bytes += mean;
+                let new = distinct.len() as f32 / sample.len() as f32;
+                REMEMBERED_NS + new * BYTE_NS * mean
+            })
+            .collect();
+        SearchCosts {
+            fields,
+            keyword: REMEMBERED_NS + BYTE_NS * (all_bytes + UNKNOWN_BYTES),
+        }
+    }
+
+    fn choose(
+        &mut self,
+        expected: &Expectations,
+        frequencies: &Frequencies,
+        costs: &SearchCosts,
+    ) {
         let mut wanted = vec![false; self.parts.predicates.len()];
         let mut announced: Vec<(u32, u32)> = Vec::new();
         self.always.clear();
-        for (place, (_, root)) in self.rules.iter().enumerate() {
-            let place = u32::try_from(place).unwrap_or(u32::MAX);
-            match witness::witness(&self.parts, expected, *root) {
+        let roots: Vec<u32> = self.rules.iter().map(|(_, root)| *root).collect();
+        let sets = witness::witnesses(&self.parts, expected, &roots, costs);
+        for (place, set) in (0_u32..).zip(sets) {
+            match set {
                 Some(set) => {
                     for id in set {
                         if let Some(wanted) = wanted.get_mut(id as usize) {
@@ -208,6 +267,11 @@ impl Route {
         self.triggers = Triggers::new(announced, self.parts.predicates.len());
         self.index(wanted, frequencies);
         self.make_sets(frequencies);
+        if std::env::var_os("YL_DEBUG").is_some() {
+            for f in &self.scanned { eprintln!("scanned {} {}", self.field_name(*f), self.indexes[*f as usize].grams_len()); }
+            eprintln!("keyword {}", self.keyword.grams_len());
+            for a in &self.always { eprintln!("always {}", self.rules[*a as usize].0); }
+        }
         self.order = witness::order(&self.parts, expected, &self.indexed);
     }
 
@@ -228,10 +292,19 @@ impl Route {
                 of_field.push(id);
             }
         }
-        self.indexes = by_field
-            .into_iter()
-            .map(|ids| FieldIndex::new(&self.parts, ids.into_iter(), frequencies))
-            .collect();
+        self.searched.clear();
+        self.indexes = Vec::with_capacity(by_field.len());
+        for (field, ids) in self.parts.fields.iter().zip(by_field) {
+            // One pass finds keywords and what rules look for in this field.
+            let searched = !keywords.is_empty() && is_visited(self.class, field);
+            if searched {
+                self.searched.insert(Arc::clone(&field.name));
+            }
+            let more = keywords.iter().copied().filter(|_| searched);
+            let ids = ids.into_iter().chain(more);
+            self.indexes
+                .push(FieldIndex::new(&self.parts, ids, frequencies));
+        }
         self.keyword = FieldIndex::new(&self.parts, keywords.into_iter(), frequencies);
         self.scanned = self
             .indexes
@@ -293,6 +366,17 @@ impl Route {
         }
         self.sets = sets;
     }
+}
+
+/// Whether elements show the field when they are asked for all of them.
+fn is_visited(class: Class, field: &Field) -> bool {
+    field.view == View::Whole
+        && match class {
+            Class::Source(Source::Event(kind)) => {
+                EventData::field_names(kind).contains(&&*field.name)
+            }
+            Class::Source(Source::Inventory(_)) | Class::Log(_) => true,
+        }
 }
 
 impl Triggers {

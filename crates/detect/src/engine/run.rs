@@ -1,16 +1,23 @@
 //! The evaluation of one event.
 
+use std::borrow::Cow;
+
 use yinglong_model::alert::Matched;
 use yinglong_rules::ir::{Likeness, View};
 
 use super::{
     build::{List, NO_SET, Node},
+    index::Value,
+    literals::Literals,
     predicate::{self, Decide, KEYWORD},
     route::Route,
-    scratch::{Answer, Memo, Scratch},
-    values::Value,
+    scratch::{Answer, Marks, Memo, Scratch},
 };
-use crate::{Element, element::base_name, fold::unfolded};
+use crate::{
+    Element, Fields,
+    element::base_name,
+    fold::{fold, fold_into, unfolded},
+};
 
 /// One event on its way through the rules of a route.
 pub(crate) struct Run<'r, 'e> {
@@ -73,33 +80,15 @@ impl<'r, 'e> Run<'r, 'e> {
         let route = self.route;
         for (number, id) in &route.counts {
             if self.element.learn || self.element.count == Some(*number) {
-                self.note(*id, &mut each);
+                let Scratch { marks, .. } = &mut *self.scratch;
+                note(route, marks, &mut each, *id);
             }
         }
         for field in &route.scanned {
-            self.fetch(*field);
             self.scan_field(*field, &mut each);
         }
         if !route.keyword.is_empty() {
-            self.fetch_all();
-            let Scratch { values, marks, .. } = &mut *self.scratch;
-            for value in values.each_any() {
-                route
-                    .keyword
-                    .decide(Some(value), &route.parts.literals, |id| {
-                        if marks.note_predicate(id, true) {
-                            marks.add_candidates(route.triggered(id));
-                            each(id);
-                        }
-                    });
-            }
-        }
-    }
-
-    fn note(&mut self, id: u32, each: &mut impl FnMut(u32)) {
-        if self.scratch.marks.note_predicate(id, true) {
-            self.scratch.marks.add_candidates(self.route.triggered(id));
-            each(id);
+            self.scan_others(&mut each);
         }
     }
 
@@ -108,74 +97,89 @@ impl<'r, 'e> Run<'r, 'e> {
         let Some(index) = route.indexes.get(field as usize) else {
             return;
         };
+        let raw = self.raw(field);
         let Scratch {
             values,
             marks,
             memos,
+            ..
         } = &mut *self.scratch;
-        let value = values.get(field);
-        let mut note = |id: u32| {
-            let new = marks.note_predicate(id, true);
-            if new {
-                marks.add_candidates(route.triggered(id));
-                each(id);
-            }
-            new
-        };
-        let memo = memos.get_mut(field as usize);
-        let (Some(found), Some(memo)) = (value, memo) else {
-            index.decide(value, &route.parts.literals, |id| {
-                note(id);
+        let literals = &route.parts.literals;
+        let (Some(raw), Some(memo)) = (&raw, memos.get_mut(field as usize)) else {
+            values.store(field, None);
+            index.decide(None, literals, |id| {
+                note(route, marks, each, id);
             });
             return;
         };
-        match memo.look_up(found.folded) {
+        let place = match memo.look_up(raw.as_bytes()) {
             Answer::Known(holds) => {
                 for id in holds {
-                    note(*id);
+                    note(route, marks, each, *id);
                 }
+                return;
             }
-            Answer::NotKept => index.decide(value, &route.parts.literals, |id| {
-                note(id);
-            }),
-            Answer::Ask(place) => {
-                let mut holds = Vec::new();
-                index.decide(value, &route.parts.literals, |id| {
-                    if note(id) {
-                        holds.push(id);
-                    }
-                });
-                memo.remember(place, found.folded, &holds);
+            Answer::Ask(place) => Some(place),
+            Answer::NotKept => None,
+        };
+        values.store(field, Some(raw));
+        let folded = values.folded(field).unwrap_or_default();
+        let value = Some(Value { raw, folded });
+        let Some(place) = place else {
+            index.decide(value, literals, |id| {
+                note(route, marks, each, id);
+            });
+            return;
+        };
+        let mut holds: Vec<u32> = Vec::new();
+        index.decide(value, literals, |id| {
+            note(route, marks, each, id);
+            // Another field may have settled a keyword before; here it holds all the same.
+            if !holds.contains(&id) {
+                holds.push(id);
             }
-        }
+        });
+        memo.remember(place, raw.as_bytes(), &holds);
     }
 
-    /// Makes a field's value ready.
-    fn fetch(&mut self, field: u32) {
-        if self.scratch.values.is_fetched(field) {
-            return;
-        }
-        let value = self.element.fields.get(self.route.field_name(field));
-        let values = &mut self.scratch.values;
-        match (value, self.route.view(field)) {
-            (Some(value), View::Whole) => values.store(field, Some(&value)),
-            (Some(value), View::BaseName) => {
-                values.store(field, Some(base_name(&value, self.route.system)));
+    /// Looks for keywords in the values of fields that no rule of the route names.
+    fn scan_others(&mut self, each: &mut impl FnMut(u32)) {
+        let route = self.route;
+        let Scratch { marks, folded, .. } = &mut *self.scratch;
+        self.element.fields.each(&mut |name, raw| {
+            if route.searched.contains(name) {
+                return;
             }
-            (Some(value), View::Barred) => values.store(field, Some(&format!("|{value}|"))),
-            (None, _) => values.store(field, None),
-        }
+            folded.clear();
+            fold_into(raw, folded);
+            let value = Some(Value { raw, folded });
+            route.keyword.decide(value, &route.parts.literals, |id| {
+                note(route, marks, each, id);
+            });
+        });
     }
 
-    fn fetch_all(&mut self) {
-        if self.scratch.values.all_fetched() {
-            return;
+    /// The value of a field, or the part of it that the view shows.
+    fn raw(&self, field: u32) -> Option<Cow<'e, str>> {
+        let fields: &'e dyn Fields = self.element.fields;
+        let value = fields.find(self.route.names.get(field as usize)?)?;
+        Some(match self.route.view(field) {
+            View::Whole => value,
+            View::BaseName => match value {
+                Cow::Borrowed(path) => Cow::Borrowed(base_name(path, self.route.system)),
+                Cow::Owned(path) => Cow::Owned(base_name(&path, self.route.system).to_owned()),
+            },
+            View::Barred => Cow::Owned(format!("|{value}|")),
+        })
+    }
+
+    /// The folded value of a field.
+    fn folded(&mut self, field: u32) -> Option<&[u8]> {
+        if !self.scratch.values.is_known(field) {
+            let raw = self.raw(field);
+            self.scratch.values.store(field, raw.as_deref());
         }
-        let values = &mut self.scratch.values;
-        values.note_all_fetched();
-        self.element
-            .fields
-            .each(&mut |_, value| values.push_any(value));
+        self.scratch.values.folded(field)
     }
 
     fn holds(&mut self, node: u32) -> bool {
@@ -215,9 +219,9 @@ impl<'r, 'e> Run<'r, 'e> {
         let Some(set) = route.sets.get(id as usize) else {
             return false;
         };
-        self.fetch(set.field);
-        let value = self.scratch.values.get(set.field);
-        let holds = value.is_some_and(|value| set.grams.any(value.folded, &route.parts.literals));
+        let literals = &route.parts.literals;
+        let value = self.folded(set.field);
+        let holds = value.is_some_and(|value| set.grams.any(value, literals));
         self.scratch.marks.note_set(id, holds);
         holds
     }
@@ -245,55 +249,42 @@ impl<'r, 'e> Run<'r, 'e> {
 
     fn decide(&mut self, field: u32, decide: &Decide) -> bool {
         if field == KEYWORD {
-            self.fetch_all();
-            let values = &self.scratch.values;
-            return values.each_any().any(|value| self.test(decide, value));
+            if !self.scratch.values.has_all() {
+                self.scratch.values.store_all(self.element.fields);
+            }
+            let mut values = self.scratch.values.all();
+            return values.any(|value| self.passes(decide, value));
         }
-        self.fetch(field);
-        if let Decide::Other {
-            field: other,
-            how,
-            cased,
-        } = decide
-        {
-            self.fetch(*other);
-            let values = &self.scratch.values;
-            return match (values.get(field), values.get(*other)) {
-                (Some(left), Some(right)) if *cased => alike(left.raw, right.raw, *how),
-                (Some(left), Some(right)) => alike(left.folded, right.folded, *how),
+        match decide {
+            Decide::Literal(_) | Decide::Equal(_) | Decide::Parts(_) | Decide::Folded(_) => {
+                let literals = &self.route.parts.literals;
+                let value = self.folded(field);
+                value.is_some_and(|value| folded_passes(decide, literals, value))
+            }
+            Decide::Other {
+                field: other,
+                how,
+                cased,
+            } => match (self.raw(field), self.raw(*other)) {
+                (Some(left), Some(right)) if *cased => {
+                    alike(left.as_bytes(), right.as_bytes(), *how)
+                }
+                (Some(left), Some(right)) => alike(&fold(&left), &fold(&right), *how),
                 _ => false,
-            };
-        }
-        match (decide, self.scratch.values.get(field)) {
-            (Decide::Exists(there), value) => value.is_some() == *there,
-            (Decide::Null, value) => value.is_none_or(|value| value.raw.is_empty()),
-            (Decide::Count(number), _) => self.element.learn || self.element.count == Some(*number),
-            (decide, Some(value)) => self.test(decide, value),
-            (_, None) => false,
+            },
+            Decide::Exists(there) => self.raw(field).is_some() == *there,
+            Decide::Null => self.raw(field).is_none_or(|value| value.is_empty()),
+            Decide::Count(number) => self.element.learn || self.element.count == Some(*number),
+            _ => self
+                .raw(field)
+                .is_some_and(|value| raw_passes(decide, &value)),
         }
     }
 
     /// Whether a value that is there passes.
-    fn test(&self, decide: &Decide, value: Value<'_>) -> bool {
-        let literals = &self.route.parts.literals;
-        match decide {
-            Decide::Literal(id) => literals.find(*id, value.folded).is_some(),
-            Decide::Equal(id) => value.folded == literals.text(*id),
-            Decide::Parts(parts) => predicate::parts_in_order(parts, literals, value.folded),
-            Decide::Folded(regex) => regex.is_match(value.folded),
-            Decide::Regex(regex) => regex.is_match(value.raw),
-            Decide::Cased(cased) => cased.0.is_match(value.raw),
-            Decide::Network(network) => predicate::in_network(value.text(), network),
-            Decide::Compare(how, number) => predicate::compares(value.text(), *how, *number),
-            Decide::Time(part, how, number) => {
-                predicate::time_part(value.text(), *part, *how, *number)
-            }
-            Decide::Empty => value.raw.is_empty(),
-            Decide::Filled => !value.raw.is_empty(),
-            Decide::Exists(there) => *there,
-            Decide::Null => value.raw.is_empty(),
-            Decide::Other { .. } | Decide::Count(_) => false,
-        }
+    fn passes(&self, decide: &Decide, value: Value<'_>) -> bool {
+        folded_passes(decide, &self.route.parts.literals, value.folded)
+            || raw_passes(decide, value.raw)
     }
 
     /// Everything that holds in the condition of a rule that matched.
@@ -342,12 +333,12 @@ impl<'r, 'e> Run<'r, 'e> {
         if predicate.field == KEYWORD {
             let mut found = None;
             self.element.fields.each(&mut |name, text| {
-                let folded = crate::fold::fold(text);
+                let folded = fold(text);
                 let value = Value {
-                    raw: text.as_bytes(),
+                    raw: text,
                     folded: &folded,
                 };
-                if found.is_none() && self.test(&predicate.decide, value) {
+                if found.is_none() && self.passes(&predicate.decide, value) {
                     found = Some(Matched {
                         field: name.to_owned(),
                         value: text.to_owned(),
@@ -407,9 +398,13 @@ impl<'r, 'e> Run<'r, 'e> {
         if predicate.field == KEYWORD {
             return Vec::new();
         }
-        self.fetch(predicate.field);
-        let Some(value) = self.scratch.values.get(predicate.field) else {
+        let Some(raw) = self.raw(predicate.field) else {
             return Vec::new();
+        };
+        let folded = fold(&raw);
+        let value = Value {
+            raw: &raw,
+            folded: &folded,
         };
         let Some((start, end)) = self.span(&predicate.decide, value) else {
             return Vec::new();
@@ -436,7 +431,7 @@ impl<'r, 'e> Run<'r, 'e> {
     /// First and last character of what a test finds in a value.
     fn span(&self, decide: &Decide, value: Value<'_>) -> Option<(u32, u32)> {
         let literals = &self.route.parts.literals;
-        let text = value.text();
+        let text = value.raw;
         let folded = |start: usize, length: usize| unfolded(text, start, start + length);
         let (start, end) = match decide {
             Decide::Literal(id) => {
@@ -444,7 +439,7 @@ impl<'r, 'e> Run<'r, 'e> {
                 folded(start, literals.text(*id).len())
             }
             Decide::Regex(regex) => {
-                let found = regex.find(value.raw)?;
+                let found = regex.find(value.raw.as_bytes())?;
                 (found.start(), found.end())
             }
             Decide::Exists(_) | Decide::Null | Decide::Empty | Decide::Filled => return None,
@@ -457,6 +452,40 @@ impl<'r, 'e> Run<'r, 'e> {
             u32::try_from(before).ok()?,
             u32::try_from(before + within).ok()?,
         ))
+    }
+}
+
+/// Notes that a predicate holds and makes the rules it announces candidates.
+fn note(route: &Route, marks: &mut Marks, each: &mut impl FnMut(u32), id: u32) {
+    if marks.note_predicate(id, true) {
+        marks.add_candidates(route.triggered(id));
+        each(id);
+    }
+}
+
+/// Tests of folded values; others do not pass.
+fn folded_passes(decide: &Decide, literals: &Literals, value: &[u8]) -> bool {
+    match decide {
+        Decide::Literal(id) => literals.find(*id, value).is_some(),
+        Decide::Equal(id) => value == literals.text(*id),
+        Decide::Parts(parts) => predicate::parts_in_order(parts, literals, value),
+        Decide::Folded(regex) => regex.is_match(value),
+        _ => false,
+    }
+}
+
+/// Tests of values as they are; others do not pass.
+fn raw_passes(decide: &Decide, value: &str) -> bool {
+    match decide {
+        Decide::Regex(regex) => regex.is_match(value.as_bytes()),
+        Decide::Cased(cased) => cased.0.is_match(value.as_bytes()),
+        Decide::Network(network) => predicate::in_network(value, network),
+        Decide::Compare(how, number) => predicate::compares(value, *how, *number),
+        Decide::Time(part, how, number) => predicate::time_part(value, *part, *how, *number),
+        Decide::Empty | Decide::Null => value.is_empty(),
+        Decide::Filled => !value.is_empty(),
+        Decide::Exists(there) => *there,
+        _ => false,
     }
 }
 

@@ -11,6 +11,8 @@ pub(crate) struct Scratch {
     pub(crate) values: Values,
     pub(crate) marks: Marks,
     pub(crate) memos: Vec<Memo>,
+    /// A folded value that is needed for a moment.
+    pub(crate) folded: Vec<u8>,
 }
 
 /// What is known about predicates, sets and rules in the current event.

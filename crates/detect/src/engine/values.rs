@@ -1,67 +1,54 @@
-//! Values of one event while it is judged: fetched once, folded once.
+//! Values of one event while it is judged: folded at most once, and only when somebody needs it.
 
-use std::ops::Range;
+use super::index::Value;
+use crate::{Fields, fold::fold_into};
 
-use crate::fold::fold_into;
-
-/// Values of the fields of a route, in two buffers that are used again for every event.
+/// Folded values of the fields of a route, in a buffer that is used again for every event.
 #[derive(Default)]
 pub(crate) struct Values {
-    raw: Vec<u8>,
     folded: Vec<u8>,
     fields: Vec<State>,
-    /// All values of the event, for keywords.
-    all: Vec<Span>,
-    all_fetched: bool,
+    /// All values of the event one after the other, for keywords.
+    all: String,
+    /// Where each of them ends, as it is and folded; `None` while nobody needed them.
+    ends: Option<Vec<(usize, usize)>>,
+    /// Where the folded ones begin.
+    all_folded: usize,
 }
 
 #[derive(Clone, Copy, Default)]
 enum State {
     #[default]
-    Unfetched,
+    Unknown,
     Absent,
-    Present(Span),
-}
-
-#[derive(Clone, Copy, Default)]
-struct Span {
-    raw: (u32, u32),
-    folded: (u32, u32),
-}
-
-/// A value as it is and folded.
-#[derive(Clone, Copy)]
-pub(crate) struct Value<'v> {
-    pub(crate) raw: &'v [u8],
-    pub(crate) folded: &'v [u8],
-}
-
-impl Value<'_> {
-    /// The value as text; values were texts when they were stored.
-    pub(crate) fn text(&self) -> &str {
-        std::str::from_utf8(self.raw).unwrap_or_default()
-    }
+    Folded(u32, u32),
 }
 
 impl Values {
     /// Forgets the last event.
     pub(crate) fn clear(&mut self, fields: usize) {
-        self.raw.clear();
         self.folded.clear();
         self.fields.clear();
-        self.fields.resize(fields, State::Unfetched);
-        self.all.clear();
-        self.all_fetched = false;
+        self.fields.resize(fields, State::Unknown);
+        self.ends = None;
     }
 
-    pub(crate) fn is_fetched(&self, field: u32) -> bool {
-        !matches!(self.fields.get(field as usize), Some(State::Unfetched))
+    pub(crate) fn is_known(&self, field: u32) -> bool {
+        !matches!(self.fields.get(field as usize), Some(State::Unknown))
     }
 
-    /// Stores the value of a field, or that it has none.
+    /// Folds and stores the value of a field, or that it has none.
     pub(crate) fn store(&mut self, field: u32, value: Option<&str>) {
-        let state = match value.and_then(|value| self.push(value)) {
-            Some(span) => State::Present(span),
+        let state = match value {
+            Some(value) => {
+                let start = self.folded.len();
+                fold_into(value, &mut self.folded);
+                // Messages are bounded far below 4 GiB.
+                match (u32::try_from(start), u32::try_from(self.folded.len())) {
+                    (Ok(start), Ok(end)) => State::Folded(start, end),
+                    _ => State::Absent,
+                }
+            }
             None => State::Absent,
         };
         if let Some(slot) = self.fields.get_mut(field as usize) {
@@ -69,55 +56,42 @@ impl Values {
         }
     }
 
-    /// The value of a field that was stored.
-    pub(crate) fn get(&self, field: u32) -> Option<Value<'_>> {
+    /// The folded value of a field that was stored.
+    pub(crate) fn folded(&self, field: u32) -> Option<&[u8]> {
         match self.fields.get(field as usize) {
-            Some(State::Present(span)) => Some(self.value(*span)),
+            Some(State::Folded(start, end)) => self.folded.get(*start as usize..*end as usize),
             _ => None,
         }
     }
 
-    pub(crate) fn all_fetched(&self) -> bool {
-        self.all_fetched
+    /// Whether [`Values::store_all`] was called for this event.
+    pub(crate) fn has_all(&self) -> bool {
+        self.ends.is_some()
     }
 
-    /// Adds one of all values.
-    pub(crate) fn push_any(&mut self, value: &str) {
-        if let Some(span) = self.push(value) {
-            self.all.push(span);
-        }
-        self.all_fetched = true;
+    /// Stores all values.
+    pub(crate) fn store_all(&mut self, fields: &dyn Fields) {
+        self.all.clear();
+        self.all_folded = self.folded.len();
+        let mut ends = Vec::new();
+        fields.each(&mut |_, value| {
+            self.all.push_str(value);
+            fold_into(value, &mut self.folded);
+            ends.push((self.all.len(), self.folded.len()));
+        });
+        self.ends = Some(ends);
     }
 
-    pub(crate) fn note_all_fetched(&mut self) {
-        self.all_fetched = true;
-    }
-
-    /// All values that were added.
-    pub(crate) fn each_any(&self) -> impl Iterator<Item = Value<'_>> {
-        self.all.iter().map(|span| self.value(*span))
-    }
-
-    /// `None` when 4 GiB are exceeded, which bounded messages never reach.
-    fn push(&mut self, value: &str) -> Option<Span> {
-        let raw = u32::try_from(self.raw.len()).ok()?;
-        let folded = u32::try_from(self.folded.len()).ok()?;
-        self.raw.extend_from_slice(value.as_bytes());
-        fold_into(value, &mut self.folded);
-        Some(Span {
-            raw: (raw, u32::try_from(self.raw.len()).ok()?),
-            folded: (folded, u32::try_from(self.folded.len()).ok()?),
+    /// All values that were stored.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Value<'_>> {
+        let mut start = (0, self.all_folded);
+        self.ends.iter().flatten().map(move |end| {
+            let value = Value {
+                raw: self.all.get(start.0..end.0).unwrap_or_default(),
+                folded: self.folded.get(start.1..end.1).unwrap_or_default(),
+            };
+            start = *end;
+            value
         })
     }
-
-    fn value(&self, span: Span) -> Value<'_> {
-        Value {
-            raw: self.raw.get(range(span.raw)).unwrap_or_default(),
-            folded: self.folded.get(range(span.folded)).unwrap_or_default(),
-        }
-    }
-}
-
-fn range((start, end): (u32, u32)) -> Range<usize> {
-    start as usize..end as usize
 }

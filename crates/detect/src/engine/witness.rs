@@ -7,7 +7,7 @@
 
 use super::{
     build::{List, NO_SET, Node, Parts},
-    predicate::{Decide, Predicate},
+    predicate::{Decide, KEYWORD, Predicate},
 };
 
 /// How often predicates are expected to hold, 0 to 1.
@@ -96,19 +96,113 @@ pub(crate) fn is_indexable(decide: &Decide) -> bool {
     }
 }
 
-/// The best witness set of a condition; `None` when it can hold with every predicate false.
-pub(crate) fn witness(parts: &Parts, expected: &Expectations, root: u32) -> Option<Vec<u32>> {
-    best(parts, expected, root).map(|(_, mut set)| {
-        set.sort_unstable();
-        set.dedup();
-        set
-    })
+/// Nanoseconds that looking at one candidate takes; measured with public rules, it depends on the
+/// machine and hardly matters.
+const CANDIDATE_NS: f32 = 100.0;
+
+/// What searching each field takes per event.
+pub(crate) struct SearchCosts {
+    /// Nanoseconds, by field.
+    pub(crate) fields: Vec<f32>,
+    /// Nanoseconds for keywords: the values that no index is for.
+    pub(crate) keyword: f32,
 }
 
-fn best(parts: &Parts, expected: &Expectations, node: u32) -> Option<(f32, Vec<u32>)> {
+impl SearchCosts {
+    fn of(&self, field: u32) -> f32 {
+        if field == KEYWORD {
+            return self.keyword;
+        }
+        self.fields.get(field as usize).copied().unwrap_or(0.0)
+    }
+}
+
+/// A witness set for every rule; `None` for rules that can hold with every predicate false, or that
+/// are cheaper to look at always.
+///
+/// A field that few rules need a witness in is not searched at all: they get another witness, as
+/// long as looking at more candidates takes less time than the search.
+pub(crate) fn witnesses(
+    parts: &Parts,
+    expected: &Expectations,
+    roots: &[u32],
+    costs: &SearchCosts,
+) -> Vec<Option<Vec<u32>>> {
+    let mut searched: Vec<u32> = (0..parts.fields.len())
+        .filter_map(|field| u32::try_from(field).ok())
+        .chain([KEYWORD])
+        .collect();
+    let field_of = |id: &u32| parts.predicates.get(*id as usize).map(|p| p.field);
+    let mut chosen: Vec<Best> = roots
+        .iter()
+        .map(|root| best(parts, expected, &searched, *root))
+        .collect();
+    let users = |field: u32, chosen: &[Best]| -> Vec<usize> {
+        let uses = |best: &Best| {
+            let set = best.as_ref().map(|(_, set)| set.iter());
+            set.into_iter()
+                .flatten()
+                .any(|id| field_of(id) == Some(field))
+        };
+        let places = 0..chosen.len();
+        places.filter(|place| chosen.get(*place).is_some_and(uses)).collect()
+    };
+    // Fields that few rules need first: what they lose makes the others more worth while.
+    let mut order = searched.clone();
+    order.sort_by_key(|field| users(*field, &chosen).len());
+    for field in order {
+        let without: Vec<u32> = searched.iter().copied().filter(|f| *f != field).collect();
+        let often = |best: &Best| best.as_ref().map_or(1.0, |(cost, _)| *cost);
+        let mut others = Vec::new();
+        let mut more = 0.0;
+        for place in users(field, &chosen) {
+            let (Some(root), Some(now)) = (roots.get(place), chosen.get(place)) else {
+                continue;
+            };
+            let other = best(parts, expected, &without, *root);
+            more += (often(&other) - often(now)) * CANDIDATE_NS;
+            if field == KEYWORD && other.is_none() {
+                // Looked at always, the rule would search the values all the same.
+                more += costs.keyword;
+            }
+            others.push((place, other));
+            if more > costs.of(field) {
+                break;
+            }
+        }
+        if more <= costs.of(field) {
+            searched = without;
+            for (place, other) in others {
+                if let Some(slot) = chosen.get_mut(place) {
+                    *slot = other;
+                }
+            }
+        }
+    }
+    chosen
+        .into_iter()
+        .map(|best| {
+            best.map(|(_, mut set)| {
+                set.sort_unstable();
+                set.dedup();
+                set
+            })
+        })
+        .collect()
+}
+
+/// How often a set is expected to hold, and the set.
+type Best = Option<(f32, Vec<u32>)>;
+
+fn best(parts: &Parts, expected: &Expectations, searched: &[u32], node: u32) -> Best {
     match *parts.nodes.get(node as usize)? {
         Node::Test(id) => {
             let predicate = parts.predicates.get(id as usize)?;
+            let is_searched = matches!(predicate.decide, Decide::Count(_))
+                || searched.contains(&predicate.field);
+            if !is_searched {
+                return None;
+            }
             if is_indexable(&predicate.decide) {
                 return Some((expected.of(id), vec![id]));
             }
@@ -118,13 +212,13 @@ fn best(parts: &Parts, expected: &Expectations, node: u32) -> Option<(f32, Vec<u
         }
         Node::All(list) => kids(parts, list)
             .iter()
-            .filter_map(|kid| best(parts, expected, *kid))
+            .filter_map(|kid| best(parts, expected, searched, *kid))
             .min_by(|left, right| left.0.total_cmp(&right.0)),
         Node::Any(list) => {
             let mut cost = 0.0;
             let mut set = Vec::new();
             for kid in kids(parts, list) {
-                let (more, of_kid) = best(parts, expected, *kid)?;
+                let (more, of_kid) = best(parts, expected, searched, *kid)?;
                 cost += more;
                 set.extend(of_kid);
             }
@@ -132,7 +226,7 @@ fn best(parts: &Parts, expected: &Expectations, node: u32) -> Option<(f32, Vec<u
         }
         Node::Not(_) => None,
         Node::Const(value) => (!value).then(|| (0.0, Vec::new())),
-        Node::Written { part, .. } => best(parts, expected, part),
+        Node::Written { part, .. } => best(parts, expected, searched, part),
     }
 }
 
