@@ -37,6 +37,9 @@ struct Args {
     /// Runs of each engine; the best counts.
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// Names the rules that are looked at for every event.
+    #[arg(long)]
+    verbose: bool,
     /// Leaves the peer out.
     #[arg(long)]
     alone: bool,
@@ -165,7 +168,13 @@ struct Figures {
     pairs: Vec<(u32, String)>,
 }
 
-fn ours(rules: &[corpus::Rule], events: &[Event], system: System, runs: usize) -> Figures {
+fn ours(
+    rules: &[corpus::Rule],
+    events: &[Event],
+    system: System,
+    runs: usize,
+    verbose: bool,
+) -> Figures {
     let before = rss_mib();
     let start = cpu();
     let mut documents = Vec::new();
@@ -310,7 +319,7 @@ fn main() -> anyhow::Result<()> {
     for count in &args.rules {
         let count = if *count == 0 { base.len() } else { *count };
         let rules = corpus::scale(&base, count);
-        let mut mine = ours(&rules, &events, system, args.runs);
+        let mut mine = ours(&rules, &events, system, args.runs, args.verbose);
         print("yinglong", &mine);
         if args.alone {
             continue;

@@ -13,10 +13,24 @@ pub(crate) fn fold_into(text: &str, out: &mut Vec<u8>) {
         return;
     }
     let mut utf8 = [0_u8; 4];
-    for character in text.chars() {
-        fold_char(character, |folded| {
-            out.extend_from_slice(folded.encode_utf8(&mut utf8).as_bytes());
-        });
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        if character.is_ascii() {
+            let ascii = rest
+                .bytes()
+                .position(|b| !b.is_ascii())
+                .unwrap_or(rest.len());
+            let (run, after) = rest.split_at(ascii);
+            let start = out.len();
+            out.extend_from_slice(run.as_bytes());
+            out[start..].make_ascii_lowercase();
+            rest = after;
+        } else {
+            fold_char(character, |folded| {
+                out.extend_from_slice(folded.encode_utf8(&mut utf8).as_bytes());
+            });
+            rest = rest.get(character.len_utf8()..).unwrap_or_default();
+        }
     }
 }
 

@@ -63,7 +63,9 @@ impl Grams {
         Self { tables }
     }
 
-    pub(crate) fn len(&self) -> usize { self.tables.iter().map(|t| t.entries.len()).sum() }
+    pub(crate) fn len(&self) -> usize {
+        self.tables.iter().map(|t| t.entries.len()).sum()
+    }
     pub(crate) fn is_empty(&self) -> bool {
         self.tables.is_empty()
     }
@@ -200,14 +202,37 @@ impl Table {
         literals: &Literals,
         found: &mut impl FnMut(u32),
     ) {
-        for (place, window) in text.windows(WIDTH).enumerate() {
+        const MASKS: [u32; 5] = [0, 0xff, 0xffff, 0x00ff_ffff, u32::MAX];
+        // Eight bytes at a time have four places and all their grams; one branch for the four.
+        let mut place = 0;
+        for window in text.windows(8).step_by(4) {
+            let bytes = window.first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
+            let gram = |shift: u32| (bytes >> shift) as u32 & MASKS[WIDTH];
+            let keys = [gram(0), gram(8), gram(16), gram(24)];
+            if keys.iter().fold(0, |any, key| any | self.bit(*key)) != 0 {
+                for (offset, key) in keys.into_iter().enumerate() {
+                    if self.bit(key) != 0 {
+                        self.compare(key, place + offset, text, literals, found);
+                    }
+                }
+            }
+            place += 4;
+        }
+        let rest = text.get(place..).unwrap_or_default();
+        for (offset, window) in rest.windows(WIDTH).enumerate() {
             let key = key(window, WIDTH);
-            let hashed = hash(key) >> self.shift;
-            let word = self.filter.get(hashed as usize / 64).copied().unwrap_or(0);
-            if word >> (hashed % 64) & 1 != 0 {
-                self.compare(key, place, text, literals, found);
+            if self.bit(key) != 0 {
+                self.compare(key, place + offset, text, literals, found);
             }
         }
+    }
+
+    /// Whether some key has this hash: 1 or 0.
+    #[inline(always)]
+    fn bit(&self, key: u32) -> u64 {
+        let hashed = hash(key) >> self.shift;
+        let word = self.filter.get(hashed as usize / 64).copied().unwrap_or(0);
+        word >> (hashed % 64) & 1
     }
 
     #[inline(never)]
@@ -256,7 +281,9 @@ impl Table {
 fn key(window: &[u8], width: usize) -> u32 {
     // Whole arrays become one load each.
     match width {
-        4 => window.first_chunk().map_or(0, |gram| u32::from_le_bytes(*gram)),
+        4 => window
+            .first_chunk()
+            .map_or(0, |gram| u32::from_le_bytes(*gram)),
         3 => match (window.first_chunk(), window.get(2)) {
             (Some(two), Some(third)) => {
                 u32::from(u16::from_le_bytes(*two)) | u32::from(*third) << 16

@@ -70,7 +70,14 @@ impl FieldIndex {
         index
     }
 
-    pub(crate) fn grams_len(&self) -> String { format!("grams {} equal {} presence {}", self.grams.len(), self.equal.len(), self.presence.len()) }
+    pub(crate) fn grams_len(&self) -> String {
+        format!(
+            "grams {} equal {} presence {}",
+            self.grams.len(),
+            self.equal.len(),
+            self.presence.len()
+        )
+    }
     pub(crate) fn is_empty(&self) -> bool {
         self.grams.is_empty()
             && self.equal.is_empty()

@@ -240,12 +240,7 @@ impl Route {
         }
     }
 
-    fn choose(
-        &mut self,
-        expected: &Expectations,
-        frequencies: &Frequencies,
-        costs: &SearchCosts,
-    ) {
+    fn choose(&mut self, expected: &Expectations, frequencies: &Frequencies, costs: &SearchCosts) {
         let mut wanted = vec![false; self.parts.predicates.len()];
         let mut announced: Vec<(u32, u32)> = Vec::new();
         self.always.clear();
@@ -268,9 +263,17 @@ impl Route {
         self.index(wanted, frequencies);
         self.make_sets(frequencies);
         if std::env::var_os("YL_DEBUG").is_some() {
-            for f in &self.scanned { eprintln!("scanned {} {}", self.field_name(*f), self.indexes[*f as usize].grams_len()); }
+            for f in &self.scanned {
+                eprintln!(
+                    "scanned {} {}",
+                    self.field_name(*f),
+                    self.indexes[*f as usize].grams_len()
+                );
+            }
             eprintln!("keyword {}", self.keyword.grams_len());
-            for a in &self.always { eprintln!("always {}", self.rules[*a as usize].0); }
+            for a in &self.always {
+                eprintln!("always {}", self.rules[*a as usize].0);
+            }
         }
         self.order = witness::order(&self.parts, expected, &self.indexed);
     }

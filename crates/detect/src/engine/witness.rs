@@ -145,7 +145,9 @@ pub(crate) fn witnesses(
                 .any(|id| field_of(id) == Some(field))
         };
         let places = 0..chosen.len();
-        places.filter(|place| chosen.get(*place).is_some_and(uses)).collect()
+        places
+            .filter(|place| chosen.get(*place).is_some_and(uses))
+            .collect()
     };
     // Fields that few rules need first: what they lose makes the others more worth while.
     let mut order = searched.clone();
@@ -198,8 +200,8 @@ fn best(parts: &Parts, expected: &Expectations, searched: &[u32], node: u32) -> 
     match *parts.nodes.get(node as usize)? {
         Node::Test(id) => {
             let predicate = parts.predicates.get(id as usize)?;
-            let is_searched = matches!(predicate.decide, Decide::Count(_))
-                || searched.contains(&predicate.field);
+            let is_searched =
+                matches!(predicate.decide, Decide::Count(_)) || searched.contains(&predicate.field);
             if !is_searched {
                 return None;
             }

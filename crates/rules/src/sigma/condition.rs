@@ -254,10 +254,9 @@ impl<'t> Parser<'t, '_> {
         if chosen.is_empty() {
             let what = self.names.what;
             let mut problem = self.problem(format!("no {what} is named like `{pattern}`"));
-            problem.diagnostic = problem.diagnostic.suggest(
-                pattern.trim_matches('*'),
-                self.names.names.iter().copied(),
-            );
+            problem.diagnostic = problem
+                .diagnostic
+                .suggest(pattern.trim_matches('*'), self.names.names.iter().copied());
             return Err(problem);
         }
         let needed = match quantifier {

@@ -70,7 +70,11 @@ pub(crate) fn resolve(set: &mut Set<'_>) {
     }
     for (place, link) in links(documents).filter(|(place, _)| members.contains_key(place)) {
         let mut report = set.report(place);
-        let span = link.rules.first().map(|(_, span)| *span).unwrap_or_default();
+        let span = link
+            .rules
+            .first()
+            .map(|(_, span)| *span)
+            .unwrap_or_default();
         let reason = "it refers to itself, through other correlations perhaps; break the circle";
         report.error(span, "correlation.rules", reason);
         set.conclude(place, report);
@@ -130,9 +134,7 @@ fn refer(
         }
         ([], []) => {
             let reason = format!("no rule has the id or name `{name}`");
-            Err(Box::new(
-                error(reason).suggest(name, index.keys().copied()),
-            ))
+            Err(Box::new(error(reason).suggest(name, index.keys().copied())))
         }
         (several, _) => {
             let reason = format!(
@@ -166,7 +168,11 @@ fn build(set: &mut Set<'_>, place: usize, link: &Link, of: &[usize]) {
             })
         });
         if let Some(rule) = stranger {
-            let span = link.rules.first().map(|(_, span)| *span).unwrap_or_default();
+            let span = link
+                .rules
+                .first()
+                .map(|(_, span)| *span)
+                .unwrap_or_default();
             let reason = format!("`{rule}` is not among the rules; the alias is not used there");
             report.warn(span, format!("correlation.aliases.{alias}"), reason);
         }
@@ -231,7 +237,11 @@ fn fields(
             }),
         };
         let Some(field) = field else {
-            let span = link.rules.first().map(|(_, span)| *span).unwrap_or_default();
+            let span = link
+                .rules
+                .first()
+                .map(|(_, span)| *span)
+                .unwrap_or_default();
             let reason = format!("the alias names no field of `{member}`, which never has it");
             report.warn(span, format!("correlation.aliases.{name}"), reason);
             fields.insert(name.clone(), Vec::new());
@@ -251,7 +261,11 @@ fn fields(
             // A correlation has the values it groups by, under their names.
             Some(State::Correlation(inner)) => {
                 if !inner.group_by.contains(field) {
-                    let span = link.rules.first().map(|(_, span)| *span).unwrap_or_default();
+                    let span = link
+                        .rules
+                        .first()
+                        .map(|(_, span)| *span)
+                        .unwrap_or_default();
                     let reason = format!(
                         "`{member}` does not group by `{field}`, so its matches never have it"
                     );

@@ -222,7 +222,11 @@ fn within(span: Span, written: &str, at: (usize, usize), text: &str) -> Span {
 fn search(node: &Node, path: &str, report: &mut Report<'_>) -> Option<Search> {
     match &node.data {
         Data::Map(entries) if entries.is_empty() => {
-            report.error(node.span, path, "the map is empty and would always hold; name a field");
+            report.error(
+                node.span,
+                path,
+                "the map is empty and would always hold; name a field",
+            );
             None
         }
         Data::Map(entries) => {
@@ -234,7 +238,11 @@ fn search(node: &Node, path: &str, report: &mut Report<'_>) -> Option<Search> {
             Some(joined(items, Search::All))
         }
         Data::List(nodes) if nodes.is_empty() => {
-            report.error(node.span, path, "the list is empty and would never hold; write a value");
+            report.error(
+                node.span,
+                path,
+                "the list is empty and would never hold; write a value",
+            );
             None
         }
         Data::List(nodes) => {
@@ -258,12 +266,7 @@ fn search(node: &Node, path: &str, report: &mut Report<'_>) -> Option<Search> {
     }
 }
 
-fn keywords(
-    values: Vec<Value>,
-    span: Span,
-    path: &str,
-    report: &mut Report<'_>,
-) -> Option<Search> {
+fn keywords(values: Vec<Value>, span: Span, path: &str, report: &mut Report<'_>) -> Option<Search> {
     use crate::sigma::yaml::Kind;
     if let Some(null) = values.iter().find(|value| value.scalar.kind == Kind::Null) {
         report.error(null.span, path, "a keyword is a text; nothing stands here");
@@ -316,7 +319,11 @@ fn item(key: &Key, node: &Node, path: &str, report: &mut Report<'_>) -> Option<I
     let mut values = Vec::new();
     collect(node, &path, &mut values, report)?;
     if values.is_empty() {
-        report.error(node.span, path, "the list is empty and would never hold; write a value");
+        report.error(
+            node.span,
+            path,
+            "the list is empty and would never hold; write a value",
+        );
         return None;
     }
     if modifiers.all && values.len() == 1 {

@@ -274,7 +274,8 @@ impl Reader<'_> {
             return None;
         };
         if let Some((key, _)) = section.entry("timeframe") {
-            let reason = "a time frame counts only in correlations, where it is `timespan`; not used";
+            let reason =
+                "a time frame counts only in correlations, where it is `timespan`; not used";
             report.warn(key.span, "detection.timeframe", reason);
         }
         let detection = detection::read(section, "detection", &["timeframe"], self.text, report);
@@ -358,7 +359,10 @@ fn filtered(section: &Node, at: Span, report: &mut Report<'_>) -> Option<Rules> 
         report.error(at, "filter.rules", reason);
         return None;
     };
-    if rules.text().is_some_and(|text| text.eq_ignore_ascii_case("any")) {
+    if rules
+        .text()
+        .is_some_and(|text| text.eq_ignore_ascii_case("any"))
+    {
         return Some(Rules::Any);
     }
     let named = references(rules, "filter.rules", report)?;

@@ -169,10 +169,8 @@ fn near_misses(node: &Node, report: &mut Report<'_>) {
             .filter(|(distance, known)| *distance <= 2 && distance * 2 < known.len())
             .min();
         if let Some((_, known)) = near {
-            let mut diagnostic = Diagnostic::warning(
-                written,
-                "unknown key, not used, and much like one that is",
-            );
+            let mut diagnostic =
+                Diagnostic::warning(written, "unknown key, not used, and much like one that is");
             diagnostic.suggestion = Some(known.to_owned());
             report.push(diagnostic, key.span);
         }
@@ -204,8 +202,7 @@ fn technique(tag: &str) -> Option<String> {
     let tag = tag.to_ascii_lowercase();
     let digits = tag.strip_prefix("attack.t")?;
     let (technique, part) = digits.split_once('.').unwrap_or((digits, "000"));
-    let number = |text: &str, length| {
-        text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit())
-    };
+    let number =
+        |text: &str, length| text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit());
     (number(technique, 4) && number(part, 3)).then(|| format!("T{digits}"))
 }

@@ -177,8 +177,7 @@ fn kind(section: &Node, at: Span, report: &mut Report<'_>) -> Option<LinkKind> {
         }
         _ => {
             let reason = format!("there is no correlation type `{written}`");
-            let diagnostic =
-                Diagnostic::error("correlation.type", reason).suggest(written, KINDS);
+            let diagnostic = Diagnostic::error("correlation.type", reason).suggest(written, KINDS);
             report.push(diagnostic, node.span);
             return None;
         }

@@ -121,7 +121,11 @@ impl<'a, 'f> Lowering<'a, 'f> {
             .map(|value| self.value(item, value))
             .collect();
         let parts: Vec<Expr> = parts.into_iter().collect::<Lowered<_>>()?;
-        let joined = if modifiers.all { all(parts) } else { any(parts) };
+        let joined = if modifiers.all {
+            all(parts)
+        } else {
+            any(parts)
+        };
         if !modifiers.neq {
             return Ok(joined);
         }
@@ -153,8 +157,7 @@ impl<'a, 'f> Lowering<'a, 'f> {
             })
         };
         let rewritten = tests.len() > 1
-            || item.modifiers.transforms()
-                && !matches!(item.modifiers.operator, Operator::Cidr);
+            || item.modifiers.transforms() && !matches!(item.modifiers.operator, Operator::Cidr);
         let expr = any(tests.into_iter().map(predicate).collect());
         let Some(field) = field.filter(|_| rewritten) else {
             return Ok(expr);
@@ -202,9 +205,7 @@ impl<'a, 'f> Lowering<'a, 'f> {
             }
             Operator::Cidr => return self.networks(modifiers, value),
             Operator::Compare(comparison) => Test::Compare(comparison, self.number(value)?),
-            Operator::Time(part, comparison) => {
-                Test::Time(part, comparison, self.number(value)?)
-            }
+            Operator::Time(part, comparison) => Test::Time(part, comparison, self.number(value)?),
             Operator::Exists => match (value.scalar.kind, text) {
                 (Kind::Bool(there), _) => Test::Exists(there),
                 (Kind::Text, "true" | "yes") => Test::Exists(true),
@@ -365,7 +366,10 @@ impl<'a, 'f> Lowering<'a, 'f> {
         read: fn(&str) -> Vec<T>,
     ) -> Lowered<Vec<Vec<T>>> {
         let parts = text::placeholders(&value.scalar.text);
-        if !parts.iter().any(|part| matches!(part, Part::Placeholder(_))) {
+        if !parts
+            .iter()
+            .any(|part| matches!(part, Part::Placeholder(_)))
+        {
             let reason = "`expand` finds no placeholder here; write `%name%`, or drop it";
             self.report.warn(value.span, self.path.clone(), reason);
         }

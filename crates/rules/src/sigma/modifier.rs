@@ -117,7 +117,9 @@ impl Modifiers {
         let mut seen: Vec<&str> = Vec::new();
         for name in names {
             if seen.contains(&name) {
-                return Err(conflict(format!("`{name}` is written twice; write it once")));
+                return Err(conflict(format!(
+                    "`{name}` is written twice; write it once"
+                )));
             }
             modifiers.add(name, &seen)?;
             seen.push(name);
@@ -291,22 +293,31 @@ impl Modifiers {
             (self.windash, "windash"),
             (self.utf16.is_some(), "utf16"),
             (self.base64.is_some(), "base64"),
-            (
-                self.expand && self.operator != Operator::Cidr,
-                "expand",
-            ),
+            (self.expand && self.operator != Operator::Cidr, "expand"),
         ];
         if !is_text && let Some((_, name)) = transformed.iter().find(|(set, _)| *set) {
             return Err(conflict(format!(
                 "`{name}` changes texts, and this item compares no text; drop one of them"
             )));
         }
-        if self.cased && matches!(self.operator, Operator::Regex { ignore_case: true, .. }) {
-            return Err(conflict("`cased` and `i` say the opposite; drop one of them"));
+        if self.cased
+            && matches!(
+                self.operator,
+                Operator::Regex {
+                    ignore_case: true,
+                    ..
+                }
+            )
+        {
+            return Err(conflict(
+                "`cased` and `i` say the opposite; drop one of them",
+            ));
         }
         if self.operator == Operator::Exists && (self.neq || self.all) {
             return Err(with(
-                conflict("`exists` stands alone; write `exists: false` for a field that is not there"),
+                conflict(
+                    "`exists` stands alone; write `exists: false` for a field that is not there",
+                ),
                 "exists".to_owned(),
             ));
         }

@@ -457,9 +457,7 @@ fn add_target(targets: &mut Vec<Target>, binding: &Binding, condition: Expr) {
 
 /// Whether a filter for one log source is for rules of another: what it names is the same there.
 fn covers(filter: &LogSource, rule: &LogSource) -> bool {
-    let same = |filter: &Option<String>, rule: &Option<String>| {
-        filter.is_none() || filter == rule
-    };
+    let same = |filter: &Option<String>, rule: &Option<String>| filter.is_none() || filter == rule;
     same(&filter.product, &rule.product)
         && same(&filter.category, &rule.category)
         && same(&filter.service, &rule.service)

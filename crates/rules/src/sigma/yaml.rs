@@ -354,10 +354,9 @@ impl Builder<'_> {
                 self.finish();
                 Ok(())
             }
-            Event::DocumentStart(_)
-            | Event::StreamStart
-            | Event::StreamEnd
-            | Event::Nothing => Ok(()),
+            Event::DocumentStart(_) | Event::StreamStart | Event::StreamEnd | Event::Nothing => {
+                Ok(())
+            }
         }
     }
 
