@@ -11,6 +11,7 @@ use crate::{
     ir::{Compiled, Expr, Language, Target},
     sigma::{
         correlate,
+        detection::Detection,
         document::{Body, Document, Rules},
         head::Head,
         lower::{self, Known, Lowering},
@@ -239,12 +240,10 @@ impl<'d> Set<'d> {
 
     fn lower(
         &mut self,
-        index: usize,
-        detection: &crate::sigma::detection::Detection,
+        detection: &Detection,
         path: &str,
         report: &mut Report<'d>,
     ) -> Option<Expr> {
-        let _ = index;
         Lowering::new(&self.options.site_lists, &mut self.known, report)
             .detection(detection, path)
             .ok()
@@ -266,7 +265,7 @@ impl<'d> Set<'d> {
             }
             let mut report = self.report(index);
             self.settle(index, State::Filter);
-            if let Some(expr) = self.lower(index, detection, "filter", &mut report) {
+            if let Some(expr) = self.lower(detection, "filter", &mut report) {
                 filters.push(Filter {
                     document: index,
                     source,
@@ -301,7 +300,7 @@ impl<'d> Set<'d> {
             return;
         };
         let mut report = self.report(index);
-        let expr = self.lower(index, detection, "detection", &mut report);
+        let expr = self.lower(detection, "detection", &mut report);
         self.conclude(index, report);
         let Some(expr) = expr else { return };
         let joined = self.joined(index, source, filters, used);
