@@ -8,6 +8,8 @@ use crate::Diagnostic;
 const DEPTH: usize = 64;
 /// Names and quantifiers in one condition; public rules stay below twenty.
 const TERMS: usize = 1_000;
+/// Selections that the patterns of one condition may stand for, together.
+const CHOSEN: usize = 10_000;
 /// Ways to choose `n of` several selections that are written out.
 const CHOICES: usize = 256;
 
@@ -55,6 +57,7 @@ pub(crate) fn parse(
         at: 0,
         depth: 0,
         terms: 0,
+        chosen: 0,
         names,
         used,
     };
@@ -107,6 +110,7 @@ struct Parser<'t, 'n> {
     at: usize,
     depth: usize,
     terms: usize,
+    chosen: usize,
     names: Names<'n>,
     used: &'n mut [bool],
 }
@@ -259,6 +263,11 @@ impl<'t> Parser<'t, '_> {
                 .suggest(pattern.trim_matches('*'), self.names.names.iter().copied());
             return Err(problem);
         }
+        self.chosen += chosen.len();
+        if self.chosen > CHOSEN {
+            let reason = format!("patterns stand for more than {CHOSEN} selections; name fewer");
+            return Err(self.problem(reason));
+        }
         let needed = match quantifier {
             Quantifier::All => chosen.len(),
             Quantifier::Number(number) => number,
@@ -375,10 +384,9 @@ fn at_least(needed: usize, of: &[usize]) -> Option<Condition> {
         let Some(place) = movable else {
             return Some(joined(ways, Condition::Any));
         };
-        let mut next = chosen.get(place).map_or(0, |index| index + 1);
-        for index in chosen.iter_mut().skip(place) {
-            *index = next;
-            next += 1;
+        let next = chosen.get(place).map_or(0, |index| index + 1);
+        for (moved, index) in (next..).zip(chosen.iter_mut().skip(place)) {
+            *index = moved;
         }
     }
 }

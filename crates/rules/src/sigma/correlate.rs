@@ -16,6 +16,9 @@ use crate::{
     },
 };
 
+/// Names that an unknown one is compared with, at most: each comparison takes a microsecond.
+const COMPARED: usize = 4_096;
+
 /// Resolves every correlation that waits, members before what is over them.
 pub(crate) fn resolve(set: &mut Set<'_>) {
     let documents = set.documents;
@@ -92,8 +95,8 @@ fn links(documents: &[Document]) -> impl Iterator<Item = (usize, &Link)> {
 }
 
 /// Documents by what they can be referred to with.
-fn references(documents: &[Document]) -> HashMap<&str, Vec<usize>> {
-    let mut index: HashMap<&str, Vec<usize>> = HashMap::new();
+fn references(documents: &[Document]) -> BTreeMap<&str, Vec<usize>> {
+    let mut index: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (place, document) in documents.iter().enumerate() {
         if matches!(document.body, Body::Filter { .. }) {
             continue;
@@ -112,7 +115,7 @@ fn references(documents: &[Document]) -> HashMap<&str, Vec<usize>> {
 /// The document a reference means.
 fn refer(
     set: &Set<'_>,
-    index: &HashMap<&str, Vec<usize>>,
+    index: &BTreeMap<&str, Vec<usize>>,
     name: &str,
 ) -> Result<usize, Box<crate::Diagnostic>> {
     let error = |reason: String| crate::Diagnostic::error("correlation.rules", reason);
@@ -134,7 +137,11 @@ fn refer(
         }
         ([], []) => {
             let reason = format!("no rule has the id or name `{name}`");
-            Err(Box::new(error(reason).suggest(name, index.keys().copied())))
+            {
+                let few = index.len() <= COMPARED;
+                let names = index.keys().copied().filter(|_| few);
+                Err(Box::new(error(reason).suggest(name, names)))
+            }
         }
         (several, _) => {
             let reason = format!(

@@ -312,7 +312,7 @@ fn item(key: &Key, node: &Node, path: &str, report: &mut Report<'_>) -> Option<I
         Ok(modifiers) => modifiers,
         Err(mut diagnostic) => {
             diagnostic.path = path;
-            report.push(diagnostic, key.span);
+            report.push(*diagnostic, key.span);
             return None;
         }
     };

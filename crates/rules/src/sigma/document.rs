@@ -5,15 +5,19 @@ use std::sync::Arc;
 use crate::{
     Diagnostic, Place,
     sigma::{
+        chunk::{self, Chunk},
         detection::{self, Detection},
         head::{self, Head},
         link::{self, Link},
         report::Report,
-        yaml::{self, Chunk, Data, Fault, Node, Span},
+        yaml::{self, Data, Fault, Node, Span},
     },
     taxonomy::LogSource,
 };
 
+/// Values that `action: global` and `repeat` may copy in one text, so that a long document before
+/// many short ones does not multiply.
+const COPIED: usize = 1_000_000;
 const LOGSOURCE_KEYS: [&str; 4] = ["category", "product", "service", "definition"];
 
 /// A Sigma document as written, checked as far as it can be alone.
@@ -110,6 +114,8 @@ pub fn parse(text: &str, file: &str) -> (Vec<Document>, Vec<Diagnostic>) {
         diagnostics: Vec::new(),
         global: None,
         last: None,
+        has_actions: text.contains("action:"),
+        copied: 0,
     };
     if text.len() > yaml::TEXT_BYTES {
         let mut report = Report::new(file);
@@ -121,7 +127,7 @@ pub fn parse(text: &str, file: &str) -> (Vec<Document>, Vec<Diagnostic>) {
         report.error(Span::default(), "", reason);
         return (Vec::new(), report.finish());
     }
-    for chunk in yaml::chunks(text) {
+    for chunk in chunk::chunks(text) {
         reader.chunk(chunk);
     }
     (reader.documents, reader.diagnostics)
@@ -136,6 +142,10 @@ struct Reader<'t> {
     global: Option<Node>,
     /// The document before, for `action: repeat`.
     last: Option<Node>,
+    /// Whether `last` can be needed.
+    has_actions: bool,
+    /// Values that actions copied so far.
+    copied: usize,
 }
 
 impl Reader<'_> {
@@ -190,8 +200,11 @@ impl Reader<'_> {
         };
         let head = head::read(&node, &mut report);
         let body = self.body(&node, &mut report);
-        self.last = Some(node.clone());
-        self.add(head, body, node.span, report);
+        let span = node.span;
+        if self.has_actions {
+            self.last = Some(node);
+        }
+        self.add(head, body, span, report);
     }
 
     fn add(&mut self, head: Head, body: Option<Body>, span: Span, report: Report<'_>) {
@@ -245,7 +258,15 @@ impl Reader<'_> {
             node
         };
         if let Some(base) = base {
-            merge(&mut node, base);
+            self.copied = self.copied.saturating_add(yaml::nodes(base));
+            if self.copied > COPIED {
+                let reason = format!(
+                    "`action` copied more than {COPIED} values in this text; write the rules out"
+                );
+                report.error(node.span, "action", reason);
+            } else {
+                merge(&mut node, base);
+            }
         }
         Some(node)
     }

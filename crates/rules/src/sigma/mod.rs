@@ -10,16 +10,20 @@
 //!   what pySigma and rsigma agree on. `docs/rules-sigma.md` says it all, with the differences.
 //! - **Not here**: which log source is which class ([`crate::taxonomy`]), and matching.
 
+mod chunk;
 mod condition;
 mod correlate;
 mod detection;
 mod document;
+mod expr;
+mod filters;
 mod head;
 mod link;
 mod lower;
 mod modifier;
 mod report;
 mod ruleset;
+mod scalar;
 mod text;
 mod yaml;
 

@@ -75,6 +75,9 @@ pub(crate) enum Operator {
     Time(TimePart, Comparison),
 }
 
+/// Done, or what does not go together.
+type Outcome<T> = Result<T, Box<Diagnostic>>;
+
 /// UTF-16 in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Utf16 {
@@ -112,7 +115,7 @@ impl Modifiers {
     ///
     /// # Errors
     /// One is not known, or does not go with those before it.
-    pub(crate) fn parse<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<Self, Diagnostic> {
+    pub(crate) fn parse<'n>(names: impl IntoIterator<Item = &'n str>) -> Outcome<Self> {
         let mut modifiers = Self::default();
         let mut seen: Vec<&str> = Vec::new();
         for name in names {
@@ -128,7 +131,7 @@ impl Modifiers {
         Ok(modifiers)
     }
 
-    fn add(&mut self, name: &str, before: &[&str]) -> Result<(), Diagnostic> {
+    fn add(&mut self, name: &str, before: &[&str]) -> Outcome<()> {
         match name {
             "all" => self.all = true,
             "cased" => self.cased = true,
@@ -187,13 +190,13 @@ impl Modifiers {
             "" => return Err(conflict("nothing stands between two bars; drop one")),
             other => {
                 let reason = format!("there is no modifier `{other}`");
-                return Err(conflict(reason).suggest(other, NAMES));
+                return Err(Box::new(conflict(reason).suggest(other, NAMES)));
             }
         }
         Ok(())
     }
 
-    fn liken(&mut self, how: Likeness, name: &str, before: &[&str]) -> Result<(), Diagnostic> {
+    fn liken(&mut self, how: Likeness, name: &str, before: &[&str]) -> Outcome<()> {
         match &mut self.operator {
             Operator::Text(likeness) | Operator::FieldRef(likeness)
                 if *likeness == Likeness::Equal =>
@@ -205,12 +208,7 @@ impl Modifiers {
         }
     }
 
-    fn operate(
-        &mut self,
-        operator: Operator,
-        name: &str,
-        before: &[&str],
-    ) -> Result<(), Diagnostic> {
+    fn operate(&mut self, operator: Operator, name: &str, before: &[&str]) -> Outcome<()> {
         if self.operator != Operator::Text(Likeness::Equal) {
             return Err(together(name, before));
         }
@@ -218,12 +216,7 @@ impl Modifiers {
         Ok(())
     }
 
-    fn compare(
-        &mut self,
-        comparison: Comparison,
-        name: &str,
-        before: &[&str],
-    ) -> Result<(), Diagnostic> {
+    fn compare(&mut self, comparison: Comparison, name: &str, before: &[&str]) -> Outcome<()> {
         if let Operator::Time(_, how) = &mut self.operator
             && *how == Comparison::Equal
         {
@@ -233,14 +226,14 @@ impl Modifiers {
         self.operate(Operator::Compare(comparison), name, before)
     }
 
-    fn time(&mut self, part: TimePart, name: &str, before: &[&str]) -> Result<(), Diagnostic> {
+    fn time(&mut self, part: TimePart, name: &str, before: &[&str]) -> Outcome<()> {
         if matches!(self.operator, Operator::Compare(_)) {
             return Err(order(name, before));
         }
         self.operate(Operator::Time(part, Comparison::Equal), name, before)
     }
 
-    fn flag(&mut self, name: &str) -> Result<(), Diagnostic> {
+    fn flag(&mut self, name: &str) -> Outcome<()> {
         let Operator::Regex {
             ignore_case,
             multi_line,
@@ -258,7 +251,7 @@ impl Modifiers {
         Ok(())
     }
 
-    fn encode(&mut self, base64: Base64, name: &str, before: &[&str]) -> Result<(), Diagnostic> {
+    fn encode(&mut self, base64: Base64, name: &str, before: &[&str]) -> Outcome<()> {
         if self.base64.is_some() {
             return Err(together(name, before));
         }
@@ -270,12 +263,7 @@ impl Modifiers {
         Ok(())
     }
 
-    fn widen(
-        &mut self,
-        utf16: Option<Utf16>,
-        name: &str,
-        before: &[&str],
-    ) -> Result<(), Diagnostic> {
+    fn widen(&mut self, utf16: Option<Utf16>, name: &str, before: &[&str]) -> Outcome<()> {
         if self.utf16.is_some() {
             return Err(together(name, before));
         }
@@ -287,7 +275,7 @@ impl Modifiers {
     }
 
     /// Rules that do not depend on the order.
-    fn check(&mut self) -> Result<(), Diagnostic> {
+    fn check(&mut self) -> Outcome<()> {
         let is_text = matches!(self.operator, Operator::Text(_));
         let transformed = [
             (self.windash, "windash"),
@@ -343,16 +331,16 @@ impl Modifiers {
     }
 }
 
-fn conflict(reason: impl Into<String>) -> Diagnostic {
-    Diagnostic::error("", reason)
+fn conflict(reason: impl Into<String>) -> Box<Diagnostic> {
+    Box::new(Diagnostic::error("", reason))
 }
 
-fn with(mut diagnostic: Diagnostic, suggestion: String) -> Diagnostic {
+fn with(mut diagnostic: Box<Diagnostic>, suggestion: String) -> Box<Diagnostic> {
     diagnostic.suggestion = Some(suggestion);
     diagnostic
 }
 
-fn together(name: &str, before: &[&str]) -> Diagnostic {
+fn together(name: &str, before: &[&str]) -> Box<Diagnostic> {
     conflict(format!(
         "`{name}` does not go with `{}`: a value is compared in one way; use two selections",
         before.join("|")
@@ -360,7 +348,7 @@ fn together(name: &str, before: &[&str]) -> Diagnostic {
 }
 
 /// The modifier has to stand before the last one.
-fn order(name: &str, before: &[&str]) -> Diagnostic {
+fn order(name: &str, before: &[&str]) -> Box<Diagnostic> {
     let mut better: Vec<&str> = before.to_vec();
     let at = better.len().saturating_sub(1);
     better.insert(at, name);

@@ -12,9 +12,11 @@ use crate::{
     sigma::{
         correlate,
         detection::Detection,
-        document::{Body, Document, Rules},
+        document::{Body, Document},
+        expr,
+        filters::Filters,
         head::Head,
-        lower::{self, Known, Lowering},
+        lower::{Known, Lowering},
         report::Report,
     },
     taxonomy::{self, Binding, LogSource},
@@ -147,14 +149,6 @@ pub(crate) enum State {
     Refused(String),
 }
 
-/// A filter ready to be joined to rules.
-struct Filter<'d> {
-    document: usize,
-    source: &'d LogSource,
-    rules: &'d Rules,
-    expr: Expr,
-}
-
 impl<'d> Set<'d> {
     pub(crate) fn is_waiting(&self, index: usize) -> bool {
         matches!(self.states.get(index), Some(State::Waiting))
@@ -220,16 +214,17 @@ impl<'d> Set<'d> {
             report.error(document.head.id_span, "id", reason);
             self.conclude(index, report);
         }
+        let mut numbers: HashMap<String, usize> = HashMap::new();
         for (index, document) in self.documents.iter().enumerate() {
             if document.id().is_some() || !self.is_waiting(index) {
                 continue;
             }
             let base = slug(document.title());
+            let number = numbers.entry(base.clone()).or_insert(1_usize);
             let mut id = base.clone();
-            let mut number = 2_usize;
             while taken.contains_key(&id) {
+                *number += 1;
                 id = format!("{base}-{number}");
-                number += 1;
             }
             taken.insert(id.clone(), index);
             if let Some(slot) = self.ids.get_mut(index) {
@@ -238,7 +233,7 @@ impl<'d> Set<'d> {
         }
     }
 
-    fn lower(
+    pub(crate) fn lower(
         &mut self,
         detection: &Detection,
         path: &str,
@@ -249,48 +244,11 @@ impl<'d> Set<'d> {
             .ok()
     }
 
-    fn filters(&mut self) -> Vec<Filter<'d>> {
-        let mut filters = Vec::new();
-        for (index, document) in self.documents.iter().enumerate() {
-            let Body::Filter {
-                source,
-                rules,
-                detection,
-            } = &document.body
-            else {
-                continue;
-            };
-            if !self.is_waiting(index) {
-                continue;
-            }
-            let mut report = self.report(index);
-            self.settle(index, State::Filter);
-            if let Some(expr) = self.lower(detection, "filter", &mut report) {
-                filters.push(Filter {
-                    document: index,
-                    source,
-                    rules,
-                    expr,
-                });
-            }
-            if !detection.negates {
-                report.warn(
-                    detection.condition_span,
-                    "filter.condition",
-                    "the condition is joined to the rules by `and`, so only events it holds for \
-                     remain; write `not` before it to leave them out",
-                );
-            }
-            self.conclude(index, report);
-        }
-        filters
-    }
-
     fn rule(
         &mut self,
         index: usize,
         source: &LogSource,
-        filters: &[Filter<'d>],
+        filters: &Filters<'d>,
         used: &mut HashSet<(usize, usize)>,
     ) {
         let Some(document) = self.documents.get(index) else {
@@ -325,9 +283,9 @@ impl<'d> Set<'d> {
                 }
             };
             let mut parts: Vec<Expr> = binding.condition.iter().cloned().collect();
-            parts.push(lower::renamed(&expr, &mut name));
-            parts.extend(joined.iter().map(|expr| lower::renamed(expr, &mut name)));
-            add_target(&mut targets, binding, lower::all(parts));
+            parts.push(expr::renamed(&expr, &mut name));
+            parts.extend(joined.iter().map(|expr| expr::renamed(expr, &mut name)));
+            add_target(&mut targets, binding, expr::all(parts));
             for field in &document.head.identity {
                 let field = name(field).to_string();
                 if !identity.contains(&field) {
@@ -338,61 +296,6 @@ impl<'d> Set<'d> {
         let about = self.about(index, &document.head, identity);
         let compiled = Compiled { about, targets };
         self.settle(index, State::Rule { compiled, bindings });
-    }
-
-    /// Conditions of the filters for a rule.
-    fn joined<'f>(
-        &self,
-        index: usize,
-        source: &LogSource,
-        filters: &'f [Filter<'d>],
-        used: &mut HashSet<(usize, usize)>,
-    ) -> Vec<&'f Expr> {
-        let Some(document) = self.documents.get(index) else {
-            return Vec::new();
-        };
-        let id = self.ids.get(index).map_or("", String::as_str);
-        let names = [
-            Some(id),
-            document.head.name.as_deref(),
-            Some(document.title()),
-        ];
-        let mut joined = Vec::new();
-        for filter in filters {
-            if !covers(filter.source, source) {
-                continue;
-            }
-            let named = match filter.rules {
-                Rules::Any => Some(usize::MAX),
-                Rules::Named(rules) => rules
-                    .iter()
-                    .position(|(rule, _)| names.contains(&Some(rule.as_str()))),
-            };
-            if let Some(place) = named {
-                used.insert((filter.document, place));
-                joined.push(&filter.expr);
-            }
-        }
-        joined
-    }
-
-    fn unused_filters(&mut self, filters: &[Filter<'d>], used: &HashSet<(usize, usize)>) {
-        for filter in filters {
-            let Rules::Named(rules) = filter.rules else {
-                continue;
-            };
-            let mut report = self.report(filter.document);
-            for (place, (rule, span)) in rules.iter().enumerate() {
-                if !used.contains(&(filter.document, place)) {
-                    let reason = format!(
-                        "no rule of this log source has the id, name or title `{rule}`; it is \
-                         filtered nowhere"
-                    );
-                    report.warn(*span, "filter.rules", reason);
-                }
-            }
-            self.conclude(filter.document, report);
-        }
     }
 
     pub(crate) fn about(&self, index: usize, head: &Head, identity: Vec<String>) -> Arc<About> {
@@ -452,14 +355,6 @@ fn add_target(targets: &mut Vec<Target>, binding: &Binding, condition: Expr) {
             }
         },
     }
-}
-
-/// Whether a filter for one log source is for rules of another: what it names is the same there.
-fn covers(filter: &LogSource, rule: &LogSource) -> bool {
-    let same = |filter: &Option<String>, rule: &Option<String>| filter.is_none() || filter == rule;
-    same(&filter.product, &rule.product)
-        && same(&filter.category, &rule.category)
-        && same(&filter.service, &rule.service)
 }
 
 fn describe(source: &LogSource) -> String {

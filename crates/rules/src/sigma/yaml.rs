@@ -1,16 +1,15 @@
 //! YAML as a tree that knows where each value is written, bounded in depth and size.
 //!
-//! The text is cut at document markers first, so that a broken document ends at the next marker and
-//! never takes the others with it. Aliases are copied within the same bounds as written values.
+//! Aliases are copied within the same bounds as written values.
 
-use std::{
-    borrow::Cow,
-    collections::{HashMap, HashSet},
+use std::collections::{HashMap, HashSet};
+
+use saphyr_parser::{Event, Marker, Parser, Span as Range};
+
+use crate::{
+    Place,
+    sigma::{chunk::Chunk, scalar},
 };
-
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span as Range, Tag};
-
-use crate::Place;
 
 /// Bytes of one document; the longest public rule has a tenth of it.
 pub(crate) const DOCUMENT_BYTES: usize = 1 << 20;
@@ -121,67 +120,6 @@ impl Node {
     }
 }
 
-/// One document of a text, not parsed yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Chunk<'t> {
-    pub(crate) text: &'t str,
-    /// First byte in the whole text.
-    start: usize,
-    /// Line of the first byte, from 0.
-    line: usize,
-}
-
-/// Cuts a text at its document markers. A line that begins with one is a marker everywhere in YAML,
-/// in block scalars and between quotes as well.
-pub(crate) fn chunks(text: &str) -> Vec<Chunk<'_>> {
-    let skipped = if text.starts_with('\u{feff}') { 3 } else { 0 };
-    let mut chunks = Vec::new();
-    let mut start = skipped;
-    let mut start_line = 0;
-    let mut at = skipped;
-    // Directives and comments before a marker belong to the document after it.
-    let mut only_prefix = true;
-    let mut push = |start: usize, end: usize, line: usize| {
-        if let Some(text) = text.get(start..end)
-            && !text.trim().is_empty()
-        {
-            chunks.push(Chunk { text, start, line });
-        }
-    };
-    for (number, line) in text
-        .get(skipped..)
-        .unwrap_or_default()
-        .split_inclusive('\n')
-        .enumerate()
-    {
-        let end = at + line.len();
-        if is_marker(line, "---") {
-            if !only_prefix {
-                push(start, at, start_line);
-                start = at;
-                start_line = number;
-            }
-            only_prefix = false;
-        } else if is_marker(line, "...") {
-            push(start, end, start_line);
-            start = end;
-            start_line = number + 1;
-            only_prefix = true;
-        } else {
-            let line = line.trim_start();
-            only_prefix &= line.is_empty() || line.starts_with(['#', '%']);
-        }
-        at = end;
-    }
-    push(start, at, start_line);
-    chunks
-}
-
-fn is_marker(line: &str, marker: &str) -> bool {
-    line.strip_prefix(marker)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
-}
-
 impl Chunk<'_> {
     /// The whole of it.
     pub(crate) fn span(&self) -> Span {
@@ -227,10 +165,13 @@ impl Chunk<'_> {
                 Err(error) => {
                     let mark = *error.marker();
                     let span = builder.span(Range::new(mark, mark));
-                    Err(Fault {
-                        span,
-                        reason: format!("not YAML: {}", error.info()),
-                    })
+                    // The scanner runs ahead and has a limit of its own.
+                    if error.info().contains("recursion limit") {
+                        Err(too_deep(span))
+                    } else {
+                        let reason = format!("not YAML: {}", error.info());
+                        Err(Fault { span, reason })
+                    }
                 }
             };
             if let Err(fault) = read {
@@ -319,7 +260,7 @@ impl Builder<'_> {
                 let span = self.span(range);
                 let node = Node {
                     span,
-                    data: Data::Scalar(scalar(text, style, tag.as_deref())),
+                    data: Data::Scalar(scalar::read(text, style, tag.as_deref())),
                 };
                 self.count(1, span)?;
                 self.anchor(anchor, &node);
@@ -483,6 +424,11 @@ fn too_deep(span: Span) -> Fault {
     Fault { span, reason }
 }
 
+/// Values in a tree.
+pub(crate) fn nodes(node: &Node) -> usize {
+    measure(node).nodes
+}
+
 /// Recursion ends at [`DEPTH`], which every tree was built within.
 fn measure(node: &Node) -> Measure {
     let parts: Vec<Measure> = match &node.data {
@@ -493,46 +439,6 @@ fn measure(node: &Node) -> Measure {
     Measure {
         nodes: 1 + parts.iter().map(|part| part.nodes).sum::<usize>(),
         height: 1 + parts.iter().map(|part| part.height).max().unwrap_or(0),
-    }
-}
-
-fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Scalar {
-    let text = text.into_owned();
-    let is_text = style != ScalarStyle::Plain
-        || tag.is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix == "str");
-    let kind = if is_text { Kind::Text } else { resolve(&text) };
-    Scalar { text, kind }
-}
-
-/// Meaning of a plain scalar by the core schema.
-fn resolve(text: &str) -> Kind {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Kind::Null,
-        "true" | "True" | "TRUE" => return Kind::Bool(true),
-        "false" | "False" | "FALSE" => return Kind::Bool(false),
-        _ => {}
-    }
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
-        return Kind::Text;
-    }
-    let radix = |prefix: &str, radix: u32| {
-        let digits = text.strip_prefix(prefix)?;
-        let valid = digits.chars().all(|c| c.is_digit(radix));
-        valid.then(|| i128::from_str_radix(digits, radix).ok())?
-    };
-    if let Some(value) = radix("0x", 16).or_else(|| radix("0o", 8)) {
-        return Kind::Integer(value);
-    }
-    if digits.bytes().all(|b| b.is_ascii_digit()) {
-        return text.parse().map_or(Kind::Text, Kind::Integer);
-    }
-    let float = digits
-        .bytes()
-        .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
-    match text.parse::<f64>() {
-        Ok(value) if float && value.is_finite() => Kind::Float(value),
-        _ => Kind::Text,
     }
 }
 

@@ -79,7 +79,11 @@ fn what_is_no_condition_is_refused_with_its_reason() {
     check_error("sel_a)", "closes nothing", None);
     check_error("()", "nothing stands before", None);
     check_error("''", "is needed here", None);
-    check_error("sel_x", "no selection `sel_x`", Some("sel_a"));
+    check_error(
+        "filtr_main",
+        "no selection `filtr_main`",
+        Some("filter_main"),
+    );
     check_error("sel_*", "how many", Some("1 of sel_*"));
 }
 

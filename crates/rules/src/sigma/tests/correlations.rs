@@ -265,7 +265,7 @@ fn correlations_chain_in_any_order_and_circles_are_refused() {
         )
     };
     let text = format!(
-        "{}{}{}{RULES}",
+        "{}{}{}---\n{RULES}",
         chain("outer", "middle, success"),
         chain("middle", "inner"),
         chain("inner", "failed")

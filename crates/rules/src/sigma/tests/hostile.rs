@@ -83,6 +83,36 @@ fn long_lines_and_many_documents_are_read() {
     survives(&format!("a: |\n{}", " \n".repeat(100_000)));
 }
 
+#[test]
+fn patterns_findings_and_copies_do_not_multiply() {
+    let selections: String = (0..10_000).map(|n| format!("s{n}: {{a: x}}\n")).collect();
+    let condition = vec!["1 of s*"; 900].join(" or ");
+    let text = super::document(&format!("{selections}condition: {condition}"));
+    refuses(&text, "stand for more than 10000 selections");
+
+    let items: String = (0..5_000).map(|n| format!("a{n}|x: y, ")).collect();
+    let text = super::document(&format!("s: {{{items}}}\ncondition: s"));
+    let (_, diagnostics) = parse(&text, "f");
+    assert_eq!(diagnostics.len(), 101);
+    assert!(diagnostics[100].reason.contains("4900 more findings"));
+
+    let long = vec!["x"; 20_000].join(", ");
+    let text = format!(
+        "action: global\nlong: [{long}]\n{}",
+        "---\ntitle: T\n".repeat(100)
+    );
+    let (_, diagnostics) = parse(&text, "f");
+    assert!(
+        diagnostics
+            .iter()
+            .any(|d| d.reason.contains("copied more than"))
+    );
+
+    let same = "title: T\nlogsource: {product: p}\ndetection: {s: {a: x}, condition: s}\n---\n";
+    let (loaded, _) = load(&same.repeat(5_000));
+    assert_eq!(loaded.rules[4_999].about.id, "t-5000");
+}
+
 /// Pieces that YAML and Sigma care about.
 fn fragments() -> impl Strategy<Value = String> {
     let known = prop::sample::select(vec![

@@ -246,11 +246,12 @@ fn encodings_apply_before_the_comparison() {
         None,
     );
     check_error("a|re|base64", "x", "compares no text", None);
+    check_error("a|base64offset", "x", "one byte alone", None);
 }
 
 #[test]
 fn what_offsets_share_is_in_every_encoding_around_it() {
-    for length in 1..=9_usize {
+    for length in 2..=9_usize {
         let bytes: Vec<u8> = (0..length)
             .map(|n| b'a' + u8::try_from(n).unwrap())
             .collect();
@@ -375,7 +376,11 @@ fn placeholders_become_the_lists_of_the_site() {
     );
     check("a|expand", r"'\%x%Servers%'", "<(a='%xsrv*' | a='%xdb')>");
     check("a|expand", "'100% *'", "<a='100% *'>");
-    check("a|cidr|expand", "'%n%'", "(a in 10.0.0.0/8 | a in ::1/128)");
+    check(
+        "a|cidr|expand",
+        "'%n%'",
+        "<(a in 10.0.0.0/8 | a in ::1/128)>",
+    );
     check("a", "'%Servers%'", "a='%Servers%'");
     let missing = "detection.s.a|expand: the placeholder `%nobody%` has no values here; add a site \
                    list `nobody`";
