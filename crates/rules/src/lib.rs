@@ -1,4 +1,5 @@
-//! The classic rule language: JSON documents in, validated rules and diagnostics out.
+//! Rule languages: classic JSON documents and Sigma YAML in, validated rules and diagnostics out.
+//! What follows is about the classic language; [`sigma`] says the same about the other.
 //!
 //! - **Guarantees**: a rule that passes [`load`] or [`check`] compiles in the engine; an invalid
 //!   one is refused alone, with the place in the document and the reason; no input panics.

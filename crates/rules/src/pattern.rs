@@ -1,4 +1,5 @@
-//! Regular expressions as rules and lists use them: case-insensitive, bounded, linear-time.
+//! Regular expressions as rules and lists use them: bounded and linear-time, and case-insensitive but
+//! for Sigma.
 
 use regex::{Regex, RegexBuilder};
 

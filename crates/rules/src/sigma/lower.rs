@@ -229,10 +229,11 @@ impl<'a, 'f> Lowering<'a, 'f> {
     fn text_tests(&mut self, item: &Item, value: &Value, how: Likeness) -> Lowered<Vec<Test>> {
         let modifiers = &item.modifiers;
         let cased = modifiers.cased;
-        // A keyword is somewhere in a value, unless its place is said.
-        let how = match (how, &item.field) {
-            (Likeness::Equal, None) => Likeness::Contains,
-            (how, _) => how,
+        // A keyword is somewhere in a value, unless its place is said. A number is a whole value:
+        // its digits are part of too many others.
+        let how = match (how, &item.field, value.scalar.kind) {
+            (Likeness::Equal, None, Kind::Text) => Likeness::Contains,
+            (how, _, _) => how,
         };
         let exact = how == Likeness::Equal && !modifiers.transforms();
         let equal = |text: &str| Test::Text {
@@ -250,7 +251,7 @@ impl<'a, 'f> Lowering<'a, 'f> {
                 }
                 return Ok(tests);
             }
-            Kind::Float(number) if exact => {
+            Kind::Float(number) if exact && item.field.is_some() => {
                 let number = Number::new(number).map(|n| Test::Compare(Comparison::Equal, n));
                 return Ok(number.into_iter().collect());
             }

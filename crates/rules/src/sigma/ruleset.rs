@@ -42,6 +42,17 @@ pub trait Mapping {
     fn field(&self, binding: &Binding, name: &str) -> String {
         binding.field(name)
     }
+
+    /// What of a target can never matter, since nothing provides a field it tests; empty when
+    /// everything can. Each becomes a warning.
+    ///
+    /// # Errors
+    /// The target can never fire, or fires on everything; the text says why, and the target is left
+    /// out. A rule without targets is refused.
+    fn fires(&self, target: &Target) -> Result<Vec<String>, String> {
+        let _ = target;
+        Ok(Vec::new())
+    }
 }
 
 /// The mapping of [`crate::taxonomy`].
@@ -292,6 +303,25 @@ impl<'d> Set<'d> {
                     identity.push(field);
                 }
             }
+        }
+        let mut report = self.report(index);
+        let mut never = None;
+        targets.retain(|target| match self.mapping.fires(target) {
+            Ok(warnings) => {
+                for warning in warnings {
+                    report.warn(detection.condition_span, "detection", warning);
+                }
+                true
+            }
+            Err(reason) => {
+                never.get_or_insert(reason);
+                false
+            }
+        });
+        self.conclude(index, report);
+        if targets.is_empty() {
+            let reason = never.unwrap_or_else(|| format!("nothing feeds {}", describe(source)));
+            return self.settle(index, State::Refused(reason));
         }
         let about = self.about(index, &document.head, identity);
         let compiled = Compiled { about, targets };

@@ -144,6 +144,36 @@ fn each_class_of_a_log_source_is_a_target_with_its_own_names() {
     );
 }
 
+/// Both classes, of which some can never fire.
+struct Blind(&'static [Class]);
+
+impl Mapping for Blind {
+    fn bindings(&self, source: &LogSource) -> Result<Vec<Binding>, String> {
+        Two.bindings(source)
+    }
+
+    fn fires(&self, target: &crate::ir::Target) -> Result<Vec<String>, String> {
+        if self.0.contains(&target.class) {
+            return Err(format!("{} has no Image", target.class.as_str()));
+        }
+        Ok(vec!["User is never there".to_owned()])
+    }
+}
+
+#[test]
+fn targets_that_can_never_fire_are_left_out() {
+    const AUDITD: Class = Class::Log("linux/auditd");
+    let (loaded, diagnostics) = load_with(FULL, &Options::default(), &Blind(&[Class::PROCESS]));
+    assert_eq!(loaded.rules[0].targets.len(), 1);
+    assert_eq!(loaded.rules[0].targets[0].class, AUDITD);
+    assert_eq!(diagnostics.len(), 1);
+    assert_eq!(diagnostics[0].reason, "User is never there");
+    assert!(!diagnostics[0].is_error());
+    let (loaded, _) = load_with(FULL, &Options::default(), &Blind(&[Class::PROCESS, AUDITD]));
+    assert_eq!(loaded.rules, []);
+    assert_eq!(loaded.refused[0].reason, "process has no Image");
+}
+
 #[test]
 fn bindings_of_one_class_are_one_target() {
     let twice = |_: &LogSource| -> Result<Vec<Binding>, String> {

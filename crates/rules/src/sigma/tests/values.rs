@@ -306,7 +306,8 @@ fn keywords_are_somewhere_in_any_value() {
     for (written, expected) in [
         ("s: [x, 'y*z']\ncondition: s", "(='*x*' | ='*y*z*')"),
         ("s: x\ncondition: s", "='*x*'"),
-        ("s: 4624\ncondition: s", "='*4624*'"),
+        ("s: [4624, x]\ncondition: s", "(='4624' | ='*x*')"),
+        ("s: 1.5\ncondition: s", "='1.5'"),
         ("s:\n  '|all': [x, y]\ncondition: s", "(='*x*' & ='*y*')"),
         ("s:\n  '|cased': X\ncondition: s", "=='*X*'"),
         ("s:\n  '|startswith': x\ncondition: s", "='x*'"),
