@@ -130,24 +130,21 @@ fn document(bytes: &[u8], number: u64, out: &mut Out) {
     if let Some(Value::Object(wrapped)) = document.remove("_source") {
         document = wrapped;
     }
-    if document.contains_key("type") && document.contains_key("data") {
-        match own(&document) {
-            Some((host, view)) => out.record(number, host, vec![view]),
-            None => out.tally.damaged += 1,
-        }
-        return;
-    }
-    match windows::flatten(&document) {
-        Some(event) => {
-            let host = event.get("Computer").map(str::to_owned);
-            out.record(number, host, windows::views(event));
-        }
-        None => out.tally.unknown += 1,
+    if let Some((host, view)) = own(&document) {
+        out.record(number, host, vec![view]);
+    } else if let Some(event) = windows::flatten(&document) {
+        let host = event.get("Computer").map(str::to_owned);
+        out.record(number, host, windows::views(event));
+    } else {
+        out.tally.unknown += 1;
     }
 }
 
 /// One of our events, complete or in the classic form, which has fewer fields around the data.
 fn own(document: &Map<String, Value>) -> Option<(Option<String>, View)> {
+    if !document.contains_key("type") || !document.contains_key("data") {
+        return None;
+    }
     let inner: Map<String, Value> = ["type", "data"]
         .into_iter()
         .filter_map(|name| Some((name.to_owned(), document.get(name)?.clone())))

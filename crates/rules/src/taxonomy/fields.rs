@@ -300,8 +300,9 @@ pub(super) fn provides(class: Class, system: System, name: &str, feed: Feed) -> 
                 let mut named = own.named.iter();
                 named.any(|named| named.name == name && named.recorded)
             });
-            let head = has_head(class, system) && WINDOWS_HEAD.contains(&name);
-            feed == Feed::Recordings && (recorded || head)
+            let shared = WINDOWS_HEAD.contains(&name) || SYSMON.contains(&name);
+            let shared = has_head(class, system) && shared;
+            feed == Feed::Recordings && (recorded || shared)
         }
         Class::Log(log) => {
             let open = sources::log(log).is_some_and(|log| log.open);

@@ -16,7 +16,7 @@ const FOREIGN: &[(&str, &str)] = &[
     ("cloudflare", CLOUD),
     (
         "kubernetes",
-        "a log of a cluster, and Yinglong reads hosts only",
+        "it is a log of a cluster, and Yinglong reads hosts only",
     ),
     ("zeek", NETWORK),
     ("cisco", NETWORK),
