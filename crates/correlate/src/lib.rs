@@ -1,0 +1,21 @@
+//! placeholder
+
+#![forbid(unsafe_code)]
+
+mod correlator;
+mod frame;
+mod key;
+mod limits;
+mod measure;
+mod observed;
+mod order;
+mod plan;
+mod reference;
+mod snapshot;
+mod window;
+
+pub use correlator::Correlator;
+pub use frame::SnapshotError;
+pub use limits::{Counters, Limits};
+pub use observed::{Fired, HOST, Match};
+pub use snapshot::Restored;
