@@ -13,6 +13,7 @@ mod order;
 mod plan;
 mod reference;
 mod snapshot;
+pub mod stories;
 mod window;
 
 pub use correlator::Correlator;
@@ -21,3 +22,4 @@ pub use limits::{Counters, Limits};
 pub use logins::{LoginOptions, login_detectors};
 pub use observed::{Fired, HOST, Match};
 pub use snapshot::Restored;
+pub use stories::Stories;

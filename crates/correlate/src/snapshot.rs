@@ -113,7 +113,12 @@ impl Correlator {
                 .map(|(plan, state)| CorrelationMessage {
                     id: plan.about.id.clone(),
                     fingerprint: plan.fingerprint.to_vec(),
-                    groups: state.groups.iter().rev().map(write_group).collect(),
+                    groups: state
+                        .groups
+                        .iter()
+                        .rev()
+                        .map(|(key, group)| write_group(key, group))
+                        .collect(),
                 })
                 .collect(),
         };
@@ -172,7 +177,7 @@ impl Correlator {
     }
 }
 
-fn write_group((key, group): (&Box<[u8]>, &Group)) -> GroupMessage {
+fn write_group(key: &[u8], group: &Group) -> GroupMessage {
     let (entries, fired) = group.window.state();
     let mut before = 0_i64;
     GroupMessage {
