@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     collections::{VecDeque, hash_map::RandomState},
+    sync::Arc,
 };
 
 use lru::LruCache;
@@ -29,6 +30,8 @@ pub struct Correlator {
     pub(crate) states: Vec<State>,
     limits: Limits,
     pub(crate) counters: Counters,
+    /// Estimated memory of all groups.
+    pub(crate) bytes: usize,
     /// Latest time of reception.
     pub(crate) clock: i64,
     scratch: Scratch,
@@ -38,7 +41,7 @@ pub struct Correlator {
 #[derive(Debug)]
 pub(crate) struct State {
     /// Least recently touched last. Hashed with a random key: group values are an attacker's words.
-    pub(crate) groups: LruCache<Box<[u8]>, Group, RandomState>,
+    pub(crate) groups: LruCache<Vec<u8>, Group, RandomState>,
     pub(crate) bytes: usize,
 }
 
@@ -69,7 +72,7 @@ impl State {
     }
 
     /// Takes a group in as the most recently touched one.
-    pub(crate) fn put(&mut self, key: Box<[u8]>, mut group: Group) {
+    pub(crate) fn put(&mut self, key: Vec<u8>, mut group: Group) {
         group.bytes = group_bytes(&key, &group.window);
         self.bytes += group.bytes;
         if let Some(before) = self.groups.put(key, group) {
@@ -130,6 +133,7 @@ impl Correlator {
             plans,
             limits,
             counters: Counters::default(),
+            bytes: 0,
             clock: i64::MIN,
             scratch: Scratch::default(),
         };
@@ -161,13 +165,9 @@ impl Correlator {
     pub fn counters(&self) -> Counters {
         Counters {
             groups: self.states.iter().map(|s| s.groups.len() as u64).sum(),
-            bytes: self.bytes() as u64,
+            bytes: self.bytes as u64,
             ..self.counters
         }
-    }
-
-    fn bytes(&self) -> usize {
-        self.states.iter().map(|state| state.bytes).sum()
     }
 
     /// Takes a match. Returns what fired, members before those that take them.
@@ -193,7 +193,7 @@ impl Correlator {
         let mut fired: Vec<(usize, Fired)> = Vec::new();
         // Behind a firing: who takes it, and what it points at.
         let mut pending: VecDeque<(usize, Reference)> = VecDeque::new();
-        for (index, member) in route.clone() {
+        for (index, member) in Arc::clone(route).iter().copied() {
             if let Some((firing, reference)) = self.offer(index, member, &item) {
                 pending.push_back((fired.len(), reference));
                 fired.push((index, firing));
@@ -204,7 +204,7 @@ impl Correlator {
                 break;
             };
             let route = self.plans.routes.get(&firing.about.id);
-            let Some(route) = route.cloned() else {
+            let Some(route) = route.map(Arc::clone) else {
                 continue;
             };
             let group = firing.group.clone();
@@ -214,7 +214,7 @@ impl Correlator {
                 group: &group,
                 ..item
             };
-            for (index, member) in route {
+            for (index, member) in route.iter().copied() {
                 if let Some((firing, reference)) = self.offer(index, member, &item) {
                     pending.push_back((fired.len(), reference));
                     fired.push((index, firing));
@@ -238,6 +238,7 @@ impl Correlator {
             counters,
             scratch,
             clock,
+            bytes,
         } = self;
         let (plan, state) = (plans.all.get(index)?, states.get_mut(index)?);
         let fields = plan.members.get(usize::from(member))?;
@@ -249,16 +250,18 @@ impl Correlator {
             counters.without_value += 1;
             return None;
         };
+        let all_before = state.bytes;
         forget_idle(plan, state, counters, *clock);
-        if !state.groups.contains(scratch.key.as_slice()) {
-            let group = Group {
-                window: Window::new(plan),
-                touched: item.received,
-                bytes: 0,
-            };
-            state.put(scratch.key.as_slice().into(), group);
-        }
-        let group = state.groups.get_mut(scratch.key.as_slice())?;
+        let State {
+            groups,
+            bytes: state_bytes,
+        } = state;
+        let key = scratch.key.as_slice();
+        let group = groups.get_or_insert_mut_ref(key, || Group {
+            window: Window::new(plan),
+            touched: item.received,
+            bytes: 0,
+        });
         if item.received.saturating_sub(group.touched) > plan.idle {
             counters.evicted_idle += 1;
             group.window = Window::new(plan);
@@ -293,13 +296,14 @@ impl Correlator {
                 taken.fired
             }
         };
-        let fired = hit.map(|hit| fired(plan, &scratch.key, &group.window, item, hit));
+        let fired = hit.map(|hit| fired(plan, key, &group.window, item, hit));
         let before = group.bytes;
-        group.bytes = group_bytes(&scratch.key, &group.window);
-        state.bytes = (state.bytes + group.bytes).saturating_sub(before);
+        group.bytes = group_bytes(key, &group.window);
+        *state_bytes = (*state_bytes + group.bytes).saturating_sub(before);
         while state.groups.len() > limits.groups.max(1) && state.forget_one() {
             counters.evicted_groups += 1;
         }
+        *bytes = (*bytes + state.bytes).saturating_sub(all_before);
         self.shrink();
         fired
     }
@@ -307,8 +311,7 @@ impl Correlator {
     /// Gives up groups until all fit: of the correlation that holds most, the least recently
     /// touched. So who floods one correlation makes that one forget, not the others.
     pub(crate) fn shrink(&mut self) {
-        let mut bytes = self.bytes();
-        while bytes > self.limits.bytes {
+        while self.bytes > self.limits.bytes {
             let largest = self.states.iter_mut().max_by_key(|state| state.bytes);
             let Some(state) = largest else { break };
             let before = state.bytes;
@@ -316,7 +319,7 @@ impl Correlator {
                 break;
             }
             self.counters.evicted_bytes += 1;
-            bytes = bytes.saturating_sub(before - state.bytes);
+            self.bytes = self.bytes.saturating_sub(before - state.bytes);
         }
     }
 

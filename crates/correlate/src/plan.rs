@@ -99,7 +99,7 @@ pub(crate) fn holds(expr: &MemberExpr, counts: &[u32]) -> bool {
 pub(crate) struct Plans {
     pub(crate) all: Vec<Plan>,
     /// Correlation and place among its members, by id of the rule or correlation.
-    pub(crate) routes: HashMap<String, Vec<(usize, u16)>>,
+    pub(crate) routes: HashMap<String, Arc<[(usize, u16)]>>,
     /// Rules that raise no alerts of their own.
     pub(crate) silenced: HashSet<String>,
 }
@@ -176,16 +176,23 @@ pub(crate) fn compile(
         stands
     });
     let mut plans = Plans::default();
+    let mut routes: HashMap<String, Vec<(usize, u16)>> = HashMap::new();
     for (index, (correlation, _)) in ready.iter().enumerate() {
         for (place, member) in correlation.members.iter().enumerate() {
             let place = u16::try_from(place).unwrap_or(u16::MAX);
-            let route = plans.routes.entry(member.id.clone()).or_default();
-            route.push((index, place));
+            routes
+                .entry(member.id.clone())
+                .or_default()
+                .push((index, place));
             if !correlation.generate {
                 plans.silenced.insert(member.id.clone());
             }
         }
     }
+    plans.routes = routes
+        .into_iter()
+        .map(|(id, route)| (id, route.into()))
+        .collect();
     plans.all = ready.into_iter().map(|(_, plan)| plan).collect();
     for plan in &mut plans.all {
         plan.alerts = !plans.silenced.contains(&plan.about.id);

@@ -160,7 +160,7 @@ impl Correlator {
         self.clock = message.clock;
         for (index, key, group) in read {
             if let Some(state) = self.states.get_mut(index) {
-                state.put(key.into(), group);
+                state.put(key, group);
             }
         }
         let most = self.limits().groups.max(1);
@@ -169,6 +169,7 @@ impl Correlator {
                 restored.dropped_groups += 1;
             }
         }
+        self.bytes = self.states.iter().map(|state| state.bytes).sum();
         self.shrink();
         restored.groups = self.states.iter().map(|state| state.groups.len()).sum();
         self.counters.dropped_correlations += restored.dropped_correlations as u64;

@@ -288,6 +288,7 @@ impl Window {
         size_of::<Self>()
             + self.entries.len() * size_of::<Entry>()
             + self.measure.heap_bytes()
+            + self.texts.as_ref().map_or(0, |texts| texts.map_bytes())
             + self.heap_bytes
     }
 
@@ -329,36 +330,65 @@ impl Window {
 /// Texts of a window, each with a number as long as a match has it.
 #[derive(Debug, Default)]
 struct Texts {
-    numbers: HashMap<Box<[u8]>, u32>,
     /// Text and number of matches by number.
     slots: Vec<(Box<[u8]>, u32)>,
     free: Vec<u32>,
+    /// Numbers by text, once there are many; most windows have few.
+    numbers: Option<HashMap<Box<[u8]>, u32>>,
 }
 
 impl Texts {
-    /// Estimated memory of a text besides its bytes: a slot and an entry of the map.
-    const OVERHEAD: usize = 64;
+    /// Texts that are looked through one by one.
+    const FEW: usize = 16;
+    /// Estimated memory of a text besides its bytes: its slot, and what an allocation costs.
+    const OVERHEAD: usize = 48;
+    /// Estimated memory of an entry of the map, with a short text.
+    const ENTRY_BYTES: usize = 80;
+
+    fn map_bytes(&self) -> usize {
+        let entries = self.numbers.as_ref().map_or(0, HashMap::len);
+        entries * Self::ENTRY_BYTES
+    }
 
     /// Number of a text, and the memory it needs.
     fn take(&mut self, text: &[u8]) -> (u32, usize) {
-        if let Some(number) = self.numbers.get(text) {
-            if let Some((_, uses)) = self.slots.get_mut(*number as usize) {
+        if let Some(number) = self.find(text) {
+            if let Some((_, uses)) = self.slots.get_mut(number as usize) {
                 *uses += 1;
             }
-            return (*number, 0);
+            return (number, 0);
         }
+        let slot = (Box::from(text), 1);
         let number = match self.free.pop() {
-            Some(number) => number,
+            Some(number) => {
+                if let Some(free) = self.slots.get_mut(number as usize) {
+                    *free = slot;
+                }
+                number
+            }
             None => {
-                self.slots.push((Box::default(), 0));
+                self.slots.push(slot);
+                // A window has far fewer matches than that.
                 u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
             }
         };
-        if let Some(slot) = self.slots.get_mut(number as usize) {
-            *slot = (text.into(), 1);
+        if let Some(numbers) = &mut self.numbers {
+            numbers.insert(text.into(), number);
+        } else if self.slots.len() > Self::FEW {
+            let used = (0..).zip(&self.slots).filter(|(_, (_, uses))| *uses > 0);
+            self.numbers = Some(used.map(|(n, (text, _))| (text.clone(), n)).collect());
         }
-        self.numbers.insert(text.into(), number);
-        (number, 2 * text.len() + Self::OVERHEAD)
+        (number, text.len() + Self::OVERHEAD)
+    }
+
+    fn find(&self, text: &[u8]) -> Option<u32> {
+        match &self.numbers {
+            Some(numbers) => numbers.get(text).copied(),
+            None => (0..)
+                .zip(&self.slots)
+                .find(|(_, (other, uses))| *uses > 0 && **other == *text)
+                .map(|(number, _)| number),
+        }
     }
 
     /// One match less has the text; says how much memory that gives back.
@@ -374,9 +404,11 @@ impl Texts {
             return 0;
         }
         let text = std::mem::take(text);
-        self.numbers.remove(&text);
+        if let Some(numbers) = &mut self.numbers {
+            numbers.remove(&text);
+        }
         self.free.push(number);
-        2 * text.len() + Self::OVERHEAD
+        text.len() + Self::OVERHEAD
     }
 
     fn get(&self, number: u64) -> Option<&[u8]> {

@@ -1,5 +1,10 @@
 //! What a correlator does beyond the arithmetic of windows.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test sets up is there, or the test fails"
+)]
+
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
@@ -27,7 +32,10 @@ fn correlation(id: &str, kind: CorrelationKind, rules: &[&str], at_least: f64) -
         kind,
         CorrelationKind::Temporal | CorrelationKind::TemporalOrdered
     );
-    let bound = (Comparison::GreaterOrEqual, Number::new(at_least).unwrap());
+    let bound = (
+        Comparison::GreaterOrEqual,
+        Number::new(at_least).expect("a finite number"),
+    );
     Correlation {
         about: Arc::new(About {
             id: id.into(),

@@ -1,5 +1,10 @@
 //! The login detectors, from login events to what fires.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test sets up is there, or the test fails"
+)]
+
 use yinglong_correlate::{Correlator, Fired, Limits, LoginOptions, Match, login_detectors, logins};
 use yinglong_model::{
     AgentId, Timestamp,

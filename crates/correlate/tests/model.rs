@@ -1,6 +1,11 @@
 //! Every kind of correlation says what a naive model says that keeps all matches and computes each
 //! window from scratch: with matches out of order, delivered twice, and with restarts in between.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test sets up is there, or the test fails"
+)]
+
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
@@ -260,7 +265,7 @@ fn named(kind: CorrelationKind, bounds: &[(Comparison, f64)]) -> Correlation {
             fields: BTreeMap::from([("host".into(), vec!["gone".into(), format!("host{rule}")])]),
         })
         .collect();
-    let bound = |(c, n): &(Comparison, f64)| (*c, Number::new(*n).unwrap());
+    let bound = |(c, n): &(Comparison, f64)| (*c, Number::new(*n).expect("a finite number"));
     Correlation {
         about: Arc::new(About {
             id: "c".into(),
@@ -308,7 +313,7 @@ fn correlation() -> impl Strategy<Value = Correlation> {
         CorrelationKind::ValueCount(vec![bytes(), "other".into()]),
     ]);
     let numbers = (0..=20_u32).prop_flat_map(move |percent| {
-        let percent = Number::new(f64::from(percent) * 5.0).unwrap();
+        let percent = Number::new(f64::from(percent) * 5.0).expect("a finite number");
         prop::sample::select(vec![
             CorrelationKind::ValueSum(bytes()),
             CorrelationKind::ValueAvg(bytes()),
@@ -415,6 +420,102 @@ proptest! {
             prop_assert_eq!(said, expected, "step {}: {:?}", step, event);
         }
         prop_assert_eq!(add(fates, &real), model.fates);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_chain_says_what_models_behind_each_other_say(
+        (events, deliveries) in deliveries(),
+        least in 1..4_u32,
+        ordered in prop::bool::ANY,
+    ) {
+        // Rules 0 and 2 are counted; the count and rule 1 make the whole.
+        let bound = (Comparison::GreaterOrEqual, f64::from(least));
+        let mut counted = named(CorrelationKind::EventCount, &[bound]);
+        counted.members.remove(1);
+        counted.about = Arc::new(About { id: "rule0 fired".into(), ..About::default() });
+        let kind = if ordered {
+            CorrelationKind::TemporalOrdered
+        } else {
+            CorrelationKind::Temporal
+        };
+        let mut whole = named(kind, &[]);
+        whole.members.truncate(2);
+        whole.members[0].id = "rule0 fired".into();
+        // What fired has the group under the name it was grouped by.
+        whole.members[0].fields.clear();
+        let both = [whole.clone(), counted.clone()];
+        let ready = || {
+            let limits = correlator(&counted).limits().clone();
+            let (correlator, diagnostics) = Correlator::new(&both, &|_| true, limits);
+            assert_eq!(diagnostics, []);
+            correlator
+        };
+        let mut real = ready();
+        let (mut counts, mut wholes) = (Model::default(), Model::default());
+        let mut firings = 0;
+        for (index, restart) in deliveries {
+            if restart {
+                let bytes = real.snapshot(b"");
+                real = ready();
+                real.restore(&bytes).unwrap();
+            }
+            let event = &events[index];
+            let mut expected = Vec::new();
+            if event.rule == 1 {
+                expected.extend(wholes.observe(&whole, index, event));
+            } else if let Some(said) = counts.observe(&counted, index, event) {
+                firings += 1;
+                let firing = Happened {
+                    at: (said.end.secs()) - seconds(0).secs(),
+                    rule: 0,
+                    ..event.clone()
+                };
+                expected.push(said);
+                expected.extend(wholes.observe(&whole, 1_000 + firings, &firing));
+            }
+            prop_assert_eq!(observe(&mut real, index, event), expected);
+        }
+    }
+
+    #[test]
+    fn limits_hold_and_every_match_is_accounted_for(
+        correlation in correlation(),
+        (events, deliveries) in deliveries(),
+        groups in 1..3_usize,
+        bytes in 0..20_000_usize,
+        extreme in prop::bool::ANY,
+    ) {
+        let limits = Limits {
+            groups,
+            bytes,
+            matches_per_group: 8,
+            lateness: if extreme { Duration::MAX } else { Duration::from_secs(5) },
+            ahead: Duration::MAX,
+            ..Limits::default()
+        };
+        let all = std::slice::from_ref(&correlation);
+        let (mut real, _) = Correlator::new(all, &|_| true, limits);
+        prop_assume!(real.len() == 1);
+        let offered = deliveries.len() as u64;
+        for (index, _) in deliveries {
+            let mut event = events[index].clone();
+            if extreme && index % 3 == 0 {
+                event.at = if index % 2 == 0 { i64::MAX / 2 } else { i64::MIN / 2 };
+            }
+            observe(&mut real, index, &event);
+            let now = real.counters();
+            prop_assert!(now.groups <= groups as u64 && now.bytes <= bytes as u64, "{:?}", now);
+        }
+        let now = real.counters();
+        let known = now.taken + now.duplicates + now.late + now.full + now.ungrouped
+            + now.without_value;
+        prop_assert_eq!(known, offered);
+        let saved = real.snapshot(b"");
+        prop_assert!(real.restore(&saved).is_ok());
     }
 }
 

@@ -1,5 +1,10 @@
 //! Which alerts are one story.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "what a test sets up is there, or the test fails"
+)]
+
 use std::{collections::BTreeMap, time::Duration};
 
 use proptest::prelude::*;

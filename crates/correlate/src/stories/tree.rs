@@ -15,6 +15,7 @@
 use std::{collections::hash_map::RandomState, sync::Arc};
 
 use lru::LruCache;
+use rustc_hash::FxBuildHasher;
 use yinglong_model::Timestamp;
 
 use super::{
@@ -68,7 +69,8 @@ pub(crate) enum Link {
 /// Processes of one host.
 #[derive(Debug)]
 pub(crate) struct Tree {
-    pub(crate) nodes: LruCache<u32, Node, RandomState>,
+    /// By process id, which the kernel gives out: a fast hash will do.
+    pub(crate) nodes: LruCache<u32, Node, FxBuildHasher>,
     pub(crate) links: LruCache<Link, Arc<Root>, RandomState>,
     /// Guessed roots that turned out to be part of another tree, since this was last emptied.
     pub(crate) merged: Vec<((u32, i64), (u32, i64))>,
@@ -77,7 +79,7 @@ pub(crate) struct Tree {
 impl Tree {
     pub(crate) fn new() -> Self {
         Self {
-            nodes: LruCache::unbounded_with_hasher(RandomState::new()),
+            nodes: LruCache::unbounded_with_hasher(FxBuildHasher),
             links: LruCache::unbounded_with_hasher(RandomState::new()),
             merged: Vec::new(),
         }
@@ -101,9 +103,8 @@ impl Tree {
             guess = same.then(|| Arc::clone(&node.root));
         }
         let (root, fresh) = self.root_of(note, start, name);
-        let boundary = is_boundary(note.pid, note.name);
         let leads = note.session == Some(note.pid);
-        if !boundary && (fresh || leads) {
+        if (fresh || leads) && !is_boundary(note.pid, note.name) {
             self.link(note, &root, fresh);
         }
         if let Some(guess) = guess.filter(|guess| guess.key() != root.key()) {
