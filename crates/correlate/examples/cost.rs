@@ -278,10 +278,11 @@ fn processes(hosts: usize, batch: usize) {
                 start_time: Some(Timestamp::from_secs(i64::from(n))),
                 name: "/usr/bin/find",
                 parent: "find",
-                session: Some(900),
+                session: None,
                 group: Some("/system.slice/nginx.service"),
                 tty: None,
                 user: Some("www-data"),
+                ancestors: &[],
             },
         );
     };

@@ -135,32 +135,66 @@ fn in_group(process: Process, cgroup: &str) -> Process {
     }
 }
 
-#[test]
-fn a_burst_below_one_shell_is_one_story() {
-    let mut told = Told::new();
-    // A web server started a shell that runs a long script; most commands are children of
-    // subshells, which fork without executing anything, so nobody saw them.
-    told.note(
-        0,
-        &in_session(process(500, "/usr/sbin/nginx", 1, "systemd"), 500),
-    );
-    told.note(1, &in_session(process(900, "/bin/sh", 500, "nginx"), 500));
+/// A script of ten thousand commands below a shell. Most are children of subshells, which fork
+/// without executing anything, so nobody saw their parents.
+fn burst(told: &mut Told, dress: impl Fn(Process) -> Process) -> Vec<String> {
     let mut ids = Vec::new();
     for n in 0..10_000_u32 {
         let subshell = 10_000 + n;
-        let command = in_session(process(50_000 + n, "/usr/bin/find", subshell, "sh"), 500);
+        let command = dress(process(50_000 + n, "/usr/bin/find", subshell, "sh"));
         told.note(2, &command);
         if n % 100 == 0 {
             ids.push(told.process_alert(2, &command).story.id);
         }
     }
-    let last = told.file_alert(60, 59_999, "/usr/bin/find");
+    ids.push(told.file_alert(60, 59_999, "/usr/bin/find").story.id);
+    ids
+}
+
+#[test]
+fn a_burst_below_a_service_is_one_story() {
+    let unit = |process| in_group(process, "/system.slice/nginx.service");
+    let mut told = Told::new();
+    told.note(0, &unit(process(500, "/usr/sbin/nginx", 1, "systemd")));
+    told.note(1, &unit(process(900, "/bin/sh", 500, "nginx")));
+    let ids = burst(&mut told, unit);
+    let last = told.file_alert(61, 59_999, "/usr/bin/find");
     assert!(ids.iter().all(|id| *id == last.story.id));
-    assert_eq!(last.story.alerts, 101);
-    assert_eq!(last.story.title, "rule and 100 more alerts below nginx");
-    assert_eq!(last.story.title_zh, "nginx 进程树：rule等 101 条告警");
+    assert_eq!(last.story.alerts, 102);
+    assert_eq!(last.story.title, "rule and 101 more alerts below nginx");
+    assert_eq!(last.story.title_zh, "nginx 进程树：rule等 102 条告警");
     assert_eq!(last.story.root_pid, Some(500));
     assert!(told.stories.counters().processes <= 4096);
+}
+
+#[test]
+fn a_burst_in_a_login_session_is_one_story_whatever_it_detaches_from() {
+    let mut told = Told::new();
+    told.note(0, &in_session(process(700, "/bin/bash", 600, "sshd"), 3));
+    let ids = burst(&mut told, |process| in_session(process, 3));
+    let daemon = in_session(process(990, "/tmp/x", 1, "systemd"), 3);
+    let last = told.process_alert(70, &daemon).story;
+    assert!(ids.iter().all(|id| *id == last.id));
+    assert_eq!(last.root_pid, Some(700));
+}
+
+#[test]
+fn a_burst_without_sessions_and_groups_is_one_story_by_the_names_of_ancestors() {
+    let below = |process| Process {
+        ancestors: ["/bin/sh", "/bin/sh", "/usr/sbin/nginx", "/sbin/init"]
+            .map(Into::into)
+            .into(),
+        ..process
+    };
+    let mut told = Told::new();
+    told.note(0, &process(500, "/usr/sbin/nginx", 1, "init"));
+    let mut ids = burst(&mut told, below);
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+    // Nobody saw the service start either.
+    let mut ids = burst(&mut Told::new(), below);
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
 }
 
 #[test]
@@ -187,11 +221,13 @@ fn files_and_connections_belong_to_who_did_it() {
 fn sessions_and_services_are_told_apart() {
     let mut told = Told::new();
     let stories: Vec<String> = [
-        in_session(process(700, "/bin/bash", 600, "sshd"), 700),
-        in_session(process(701, "/bin/bash", 601, "sshd"), 701),
-        in_session(process(800, "/bin/sh", 90, "cron"), 800),
-        in_session(process(500, "/usr/sbin/nginx", 1, "systemd"), 500),
-        in_session(process(510, "/app", 77, "containerd-shim-runc-v2"), 510),
+        in_session(process(700, "/bin/bash", 600, "sshd"), 3),
+        in_session(process(701, "/bin/bash", 601, "sshd"), 4),
+        in_session(process(800, "/bin/sh", 90, "cron"), 5),
+        process(801, "/bin/sh", 91, "cron"),
+        process(802, "/bin/sh", 92, "cron"),
+        process(500, "/usr/sbin/nginx", 1, "systemd"),
+        process(510, "/app", 77, "containerd-shim-runc-v2"),
     ]
     .iter()
     .map(|process| told.process_alert(0, process).story.id)
@@ -203,19 +239,28 @@ fn sessions_and_services_are_told_apart() {
 }
 
 #[test]
-fn who_detaches_from_parent_and_session_stays_in_the_service_it_came_from() {
+fn who_comes_in_through_a_door_nobody_knows_is_not_the_door() {
+    let mut told = Told::new();
+    let door = process(500, "/opt/remote-shell", 1, "systemd");
+    let door = told.process_alert(0, &door);
+    let one = in_session(process(700, "/bin/sh", 500, "remote-shell"), 3);
+    let two = in_session(process(701, "/bin/sh", 500, "remote-shell"), 4);
+    let (one, two) = (told.process_alert(1, &one), told.process_alert(2, &two));
+    assert!(door.begun && one.begun && two.begun);
+    assert_eq!(two.story.root_pid, Some(701));
+}
+
+#[test]
+fn who_detaches_from_a_service_stays_in_its_group() {
     let mut told = Told::new();
     let unit = "/system.slice/nginx.service";
-    let master = in_group(
-        in_session(process(500, "/usr/sbin/nginx", 1, "systemd"), 500),
-        unit,
-    );
+    let master = in_group(process(500, "/usr/sbin/nginx", 1, "systemd"), unit);
     let first = told.process_alert(0, &master);
-    let detached = in_group(in_session(process(990, "/tmp/x", 1, "systemd"), 990), unit);
+    let detached = in_group(process(990, "/tmp/x", 1, "systemd"), unit);
     assert_eq!(told.process_alert(5, &detached).story.id, first.story.id);
     // Jobs of cron share its group and have nothing else in common.
     let unit = "/system.slice/cron.service";
-    let job = |pid| in_group(in_session(process(pid, "/bin/sh", 91, "cron"), pid), unit);
+    let job = |pid| in_group(process(pid, "/bin/sh", 91, "cron"), unit);
     let (one, two) = (
         told.process_alert(6, &job(991)),
         told.process_alert(7, &job(992)),
@@ -228,26 +273,30 @@ fn everything_in_a_container_is_one_story() {
     let mut told = Told::new();
     let inside = |pid, name: &str, parent: &str| Process {
         container_id: Some("3f4e8a".into()),
-        ..in_session(process(pid, name, 77, parent), pid)
+        ..process(pid, name, 77, parent)
     };
     let first = told.process_alert(0, &inside(510, "/app", "containerd-shim-runc-v2"));
     let second = told.process_alert(9, &inside(530, "/bin/sh", "runc"));
     assert_eq!(first.story.id, second.story.id);
 }
 
+fn shell_of(user: &str, pid: u32, session: u32, tty: Option<&str>) -> Process {
+    Process {
+        tty: tty.map(Into::into),
+        user: Some(user.into()),
+        ..in_session(process(pid, "/bin/bash", 600, "sshd"), session)
+    }
+}
+
 #[test]
-fn a_login_and_the_session_that_follows_are_one_story() {
+fn a_login_and_the_session_on_its_terminal_are_one_story() {
     let mut told = Told::new();
     let login = told.login_alert(0, "bob", "pts/0");
     assert_eq!(login.story.title, "rule in a session of bob");
-    let shell = Process {
-        tty: Some("/dev/pts/0".into()),
-        user: Some("bob".into()),
-        ..in_session(process(700, "/bin/bash", 600, "sshd"), 700)
-    };
-    told.note(1, &shell);
-    let command = in_session(process(701, "/usr/bin/curl", 700, "bash"), 700);
-    let placed = told.process_alert(30, &command);
+    let shell = shell_of("bob", 700, 3, Some("/dev/pts/0"));
+    told.note(60, &shell);
+    let command = in_session(process(701, "/usr/bin/curl", 700, "bash"), 3);
+    let placed = told.process_alert(90, &command);
     assert_eq!(placed.story.id, login.story.id);
     assert_eq!(placed.story.title, "rule and 1 more alert below bash");
     // The record of the login may also come after the shell was seen.
@@ -269,14 +318,41 @@ fn a_login_and_the_session_that_follows_are_one_story() {
 }
 
 #[test]
-fn a_login_without_a_terminal_of_its_own_is_a_story_alone() {
+fn a_login_and_the_session_of_its_user_that_begins_then_are_one_story() {
     let mut told = Told::new();
-    let (one, two) = (
-        told.login_alert(0, "bob", "ssh"),
-        told.login_alert(1, "bob", "ssh"),
+    let login = told.login_alert(0, "bob", "ssh");
+    told.note(1, &shell_of("eve", 701, 4, None));
+    told.note(2, &shell_of("bob", 700, 3, None));
+    assert_eq!(told.file_alert(400, 700, "bash").story.id, login.story.id);
+    assert_ne!(told.file_alert(400, 701, "bash").story.id, login.story.id);
+    // Logged in again: another session, another story.
+    let again = told.login_alert(600, "bob", "ssh");
+    assert_ne!(again.story.id, login.story.id);
+    told.note(601, &shell_of("bob", 710, 5, None));
+    assert_eq!(told.file_alert(700, 710, "bash").story.id, again.story.id);
+    assert_eq!(told.file_alert(700, 700, "bash").story.id, login.story.id);
+}
+
+#[test]
+fn a_session_is_named_by_its_shell_not_by_what_ran_while_somebody_logged_in() {
+    let mut told = Told::new();
+    told.note(
+        0,
+        &in_session(process(690, "/bin/run-parts", 600, "sshd"), 3),
     );
-    assert_ne!(one.story.id, two.story.id);
-    assert_eq!(told.stories.counters().alone, 2);
+    told.note(1, &in_session(process(700, "/bin/bash", 600, "sshd"), 3));
+    let placed = told.file_alert(2, 700, "bash");
+    assert_eq!(placed.story.title, "rule below bash");
+}
+
+#[test]
+fn after_a_reboot_the_same_numbers_are_other_processes_and_sessions() {
+    let mut told = Told::new();
+    let shell = shell_of("bob", 700, 3, None);
+    let before = told.process_alert(0, &shell);
+    told.stories.rebooted(&AgentId::from_bits(HOST));
+    assert_eq!(told.stories.counters().processes, 0);
+    assert_ne!(told.process_alert(60, &shell).story.id, before.story.id);
 }
 
 #[test]

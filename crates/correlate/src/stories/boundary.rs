@@ -4,7 +4,7 @@
 const NAME_BYTES: usize = 23;
 
 /// A base name without memory of its own; the end of a long one is cut off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ShortName {
     length: u8,
     bytes: [u8; NAME_BYTES],

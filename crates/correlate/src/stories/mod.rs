@@ -2,14 +2,17 @@
 //!
 //! Two alerts of one host are one story when their processes have the same root and the later one
 //! comes within [`StoryLimits::span`] of the story. The root is the highest ancestor below what
-//! starts unrelated things ([`tree`] says how it is found, [`boundary`] what those are): the login
-//! shell below `sshd`, the web server below `systemd`, the container below its shim. An alert about
-//! a file or a connection belongs to the process that did it; a login belongs with the session that
-//! begins on its terminal (or has its session id) afterwards. An alert nobody did is a story alone.
+//! starts unrelated things: the login shell below `sshd`, the web server below `systemd`, the
+//! container below its shim. Parents nobody saw are made up for by login session, container, control
+//! group and the names of ancestors, in that order. An alert about a file or a connection belongs to
+//! the process that did it. A login belongs with the session that begins at the same time for the
+//! same user, or on its terminal afterwards. An alert nobody did is a story alone.
 //!
 //! What this cannot know: processes from before the server first heard of the host are roots by
-//! their name and number only; somebody who detaches from session *and* control group begins a new
-//! story; all windows of one login session are one story where the system has login sessions.
+//! their name and number only; without login sessions (audit) and control groups (systemd, a
+//! container runtime) two services of one name are one tree where parents were not seen; all windows
+//! of one login session are one story; two logins of one user within
+//! [`StoryLimits::login_slack`] are one.
 
 mod boundary;
 mod note;
@@ -37,8 +40,7 @@ use tree::{Link, Root, Tree, terminal};
 pub struct StoryLimits {
     /// How long after its last alert (or before its first) an alert still joins a story.
     pub span: Duration,
-    /// How long after a login its session may begin, and the other way round: records of one login
-    /// come from two sources.
+    /// How far a login and the beginning of its session may be apart: they come from two sources.
     pub login_slack: Duration,
     /// Hosts whose processes are known.
     pub hosts: usize,
@@ -112,6 +114,7 @@ enum Anchor {
     Root(u32, i64),
     Session(u32),
     Terminal(Box<str>),
+    User(Box<str>),
 }
 
 /// Groups alerts into stories.
@@ -156,6 +159,20 @@ impl Stories {
         self.with_tree(agent, |tree| tree.note(note));
     }
 
+    /// Forgets who ran on a host, and what alerts of before can join. To be called when it has
+    /// booted: numbers of processes and sessions begin anew.
+    pub fn rebooted(&mut self, agent: &AgentId) {
+        if let Some(tree) = self.hosts.pop(agent) {
+            self.processes = self.processes.saturating_sub(tree.nodes.len());
+        }
+        self.anchors.retain(|(host, _), _| host != agent);
+        for (_, (kept, anchors)) in &mut self.stories {
+            if kept.agent == *agent {
+                anchors.clear();
+            }
+        }
+    }
+
     /// Gives an alert its story.
     pub fn place(&mut self, alert: &AlertNote<'_>) -> Placed {
         let slack = self.limits.login_slack;
@@ -178,27 +195,36 @@ impl Stories {
             }
             Subject::Login { session, tty, user } => {
                 let terminal = terminal(tty, user);
+                let user: Box<str> = user.into();
                 let links = [
                     session.map(Link::Session),
                     terminal.clone().map(Link::Terminal),
+                    Some(Link::User(user.clone())),
                 ];
+                let (begun, soon) = (alert.time.minus(slack), alert.time.plus(slack));
                 let found = self.with_tree(alert.agent, |tree| {
-                    let roots = links.iter().flatten().filter_map(|link| tree.linked(link));
-                    // A terminal is used again: the session of before is not meant.
-                    let begun = alert.time.minus(slack);
-                    let root = roots.into_iter().find(|root| root.since >= begun)?;
+                    let roots = links.iter().flatten().filter_map(|link| {
+                        let root = tree.linked(link)?;
+                        // A terminal is used again: the session of before is not meant.
+                        let meant = match link {
+                            Link::User(_) => root.since >= begun && root.since <= soon,
+                            _ => root.since >= begun,
+                        };
+                        meant.then_some(root)
+                    });
+                    let root = roots.into_iter().next()?;
                     Some((tree.name_of(&root), root))
                 });
                 anchors.extend(session.map(Anchor::Session));
                 anchors.extend(terminal.map(Anchor::Terminal));
+                anchors.push(Anchor::User(user.clone()));
                 match found {
                     Some(found) => {
                         anchors.clear();
                         Some(self.below(alert, found, &mut anchors))
                     }
-                    None if anchors.is_empty() => None,
                     None => Some(Plot::Login {
-                        user: story::shortened(user),
+                        user: story::shortened(&user),
                     }),
                 }
             }
@@ -228,13 +254,17 @@ impl Stories {
         anchors.push(Anchor::Root(root.pid, root.start));
         let session = root.session.map(Anchor::Session);
         let terminal = root.terminal.clone().map(Anchor::Terminal);
-        for anchor in session.into_iter().chain(terminal) {
+        let user = root.user.clone().map(Anchor::User);
+        for anchor in session.into_iter().chain(terminal).chain(user) {
             let key = (alert.agent.clone(), anchor);
             let login = self.anchors.get(&key).and_then(|n| self.stories.peek(n));
             let slack = self.limits.login_slack;
+            let within = match key.1 {
+                Anchor::User(_) => slack,
+                _ => self.limits.span,
+            };
             let about_then = login.is_some_and(|(kept, _)| {
-                root.since >= kept.first.minus(slack)
-                    && root.since <= kept.first.plus(self.limits.span)
+                root.since >= kept.first.minus(slack) && root.since <= kept.first.plus(within)
             });
             if about_then {
                 anchors.push(key.1);
@@ -247,10 +277,13 @@ impl Stories {
     }
 
     fn join_or_begin(&mut self, alert: &AlertNote<'_>, plot: Plot, anchors: Vec<Anchor>) -> Placed {
-        let span = self.limits.span;
+        let (span, slack) = (self.limits.span, self.limits.login_slack);
         let joins = anchors.iter().find_map(|anchor| {
             let number = self.anchors.get(&(alert.agent.clone(), anchor.clone()))?;
             let (kept, _) = self.stories.peek(number)?;
+            // One user logs in time and again; a session that belongs was found by its time.
+            let login = matches!((anchor, &plot), (Anchor::User(_), Plot::Login { .. }));
+            let span = if login { slack } else { span };
             let near = alert.time <= kept.last.plus(span) && alert.time >= kept.first.minus(span);
             near.then_some(*number)
         });

@@ -21,7 +21,8 @@ pub struct ProcessNote<'a> {
     pub name: &'a str,
     /// Parent's executable; empty when unknown.
     pub parent: &'a str,
-    /// Session (`setsid`); `None` on Windows, where sessions are something else.
+    /// Login session: the number the audit subsystem gave it, which is inherited and never changes.
+    /// `None` for services, and on Windows, where sessions are something else.
     pub session: Option<u32>,
     /// Container, or else control group.
     pub group: Option<&'a str>,
@@ -29,6 +30,8 @@ pub struct ProcessNote<'a> {
     pub tty: Option<&'a str>,
     /// User.
     pub user: Option<&'a str>,
+    /// Executables of the ancestors, nearest first.
+    pub ancestors: &'a [String],
 }
 
 impl<'a> ProcessNote<'a> {
@@ -47,6 +50,7 @@ impl<'a> ProcessNote<'a> {
             group: group.map(String::as_str),
             tty: process.tty.as_deref().filter(|_| unix),
             user: process.user.as_deref(),
+            ancestors: &process.ancestors,
         }
     }
 }

@@ -52,6 +52,8 @@ struct RootMessage {
     session: Option<u32>,
     #[prost(string, optional, tag = "6")]
     terminal: Option<String>,
+    #[prost(string, optional, tag = "7")]
+    user: Option<String>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -93,6 +95,10 @@ struct PointMessage {
     root_pid: Option<u32>,
     #[prost(sint64, tag = "5")]
     root_start: i64,
+    #[prost(string, optional, tag = "6")]
+    user: Option<String>,
+    #[prost(bytes = "vec", optional, tag = "7")]
+    name: Option<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -191,6 +197,7 @@ fn write_host((agent, tree): (&AgentId, &Tree)) -> HostMessage {
                 since: root.since.nanos(),
                 session: root.session,
                 terminal: root.terminal.as_deref().map(str::to_owned),
+                user: root.user.as_deref().map(str::to_owned),
             });
             // Fewer than there are processes and links.
             u32::try_from(roots.len() - 1).unwrap_or(u32::MAX)
@@ -235,6 +242,7 @@ fn read_host(message: &HostMessage) -> Option<(AgentId, Tree)> {
                 since: Timestamp::from_nanos(root.since),
                 session: root.session,
                 terminal: root.terminal.as_deref().map(Into::into),
+                user: root.user.as_deref().map(Into::into),
             }))
         })
         .collect::<Option<_>>()?;
@@ -263,6 +271,8 @@ fn write_link(link: &Link) -> PointMessage {
         Link::Session(session) => point.session = Some(*session),
         Link::Group(group) => point.group = Some(group.to_string()),
         Link::Terminal(terminal) => point.terminal = Some(terminal.to_string()),
+        Link::User(user) => point.user = Some(user.to_string()),
+        Link::Name(name) => point.name = Some(name.bytes().to_vec()),
         Link::Root(pid, start) => {
             point.root_pid = Some(*pid);
             point.root_start = *start;
@@ -284,6 +294,12 @@ fn read_link(point: &PointMessage) -> Option<Link> {
             terminal: Some(terminal),
             ..
         } => Some(Link::Terminal(terminal.as_str().into())),
+        PointMessage {
+            user: Some(user), ..
+        } => Some(Link::User(user.as_str().into())),
+        PointMessage {
+            name: Some(name), ..
+        } => Some(Link::Name(ShortName::from_bytes(name)?)),
         point => Some(Link::Root(point.root_pid?, point.root_start)),
     }
 }
@@ -314,6 +330,7 @@ fn write_story(kept: &Kept, anchors: &[Anchor]) -> StoryMessage {
                     Anchor::Root(pid, start) => Link::Root(pid, start),
                     Anchor::Session(session) => Link::Session(session),
                     Anchor::Terminal(terminal) => Link::Terminal(terminal),
+                    Anchor::User(user) => Link::User(user),
                 })
             })
             .collect(),
@@ -345,7 +362,8 @@ fn read_story(message: &StoryMessage) -> Option<(Kept, Vec<Anchor>)> {
         Link::Root(pid, start) => Some(Anchor::Root(pid, start)),
         Link::Session(session) => Some(Anchor::Session(session)),
         Link::Terminal(terminal) => Some(Anchor::Terminal(terminal)),
-        Link::Group(_) => None,
+        Link::User(user) => Some(Anchor::User(user)),
+        Link::Group(_) | Link::Name(_) => None,
     });
     Some((kept, anchors.collect::<Option<_>>()?))
 }

@@ -1,16 +1,17 @@
 //! The processes of one host as far as they were seen, each with the root of its tree.
 //!
 //! A process takes over the root of its parent when it is noted, so ancestors may be forgotten
-//! without tearing the tree. What is not known of a parent is made up for by what it has in common
-//! with others:
+//! without tearing the tree. Many parents were never seen: subshells fork without executing
+//! anything, daemons detach from theirs, and some ran before anybody looked. So a process belongs
 //!
-//! 1. the parent, if it is known and not a boundary (`sshd`, `systemd`, `cron`, a shim ...);
-//! 2. else the session, if the process did not begin it: subshells fork without executing, so their
-//!    children have a parent nobody saw, but the session of the shell;
-//! 3. else the container, or the control group of one service or login session: a daemon that
+//! 1. to its login session, if somebody of it was seen: nothing below can leave it;
+//! 2. else to its parent, if that is known and not a boundary (`sshd`, `systemd`, `cron`, a shim ...);
+//! 3. else to its container, or the control group of its service or login session: a daemon that
 //!    detached itself has `init` as its parent, but stays in its group;
-//! 4. else the parent as it is named in the event, of which nothing else is known;
-//! 5. else, below a boundary, the process is a root.
+//! 4. else, when its parent is no boundary, to the tree last seen whose root has the name of the
+//!    highest ancestor below a boundary;
+//! 5. else to its parent as the event names it, of which nothing more is known;
+//! 6. else, below a boundary, to itself: it is a root.
 
 use std::{collections::hash_map::RandomState, sync::Arc};
 
@@ -34,6 +35,8 @@ pub(crate) struct Root {
     pub(crate) since: Timestamp,
     pub(crate) session: Option<u32>,
     pub(crate) terminal: Option<Box<str>>,
+    /// User, if it began a login session.
+    pub(crate) user: Option<Box<str>>,
 }
 
 impl Root {
@@ -62,6 +65,10 @@ pub(crate) enum Link {
     Group(Box<str>),
     /// Terminal and user.
     Terminal(Box<str>),
+    /// User whose login session began last.
+    User(Box<str>),
+    /// Name of the root.
+    Name(ShortName),
     /// Root that was guessed and turned out to be part of another tree.
     Root(u32, i64),
 }
@@ -103,9 +110,8 @@ impl Tree {
             guess = same.then(|| Arc::clone(&node.root));
         }
         let (root, fresh) = self.root_of(note, start, name);
-        let leads = note.session == Some(note.pid);
-        if (fresh || leads) && !is_boundary(note.pid, note.name) {
-            self.link(note, &root, fresh);
+        if fresh && !is_boundary(note.pid, note.name) {
+            self.link(note, &root);
         }
         if let Some(guess) = guess.filter(|guess| guess.key() != root.key()) {
             self.links
@@ -122,7 +128,7 @@ impl Tree {
         self.nodes.put(note.pid, node);
     }
 
-    /// Root of a process, and whether it is one nobody knew before.
+    /// Root of a process, and whether it is one nothing leads to yet.
     fn root_of(
         &mut self,
         note: &ProcessNote<'_>,
@@ -130,68 +136,89 @@ impl Tree {
         name: ShortName,
     ) -> (Arc<Root>, bool) {
         let boundary = is_boundary(note.ppid, note.parent);
+        if let Some(session) = note.session
+            && let Some(root) = self.links.get(&Link::Session(session))
+        {
+            let mut root = Arc::clone(root);
+            if boundary && root.name != name {
+                // What runs while somebody logs in comes before the shell people know it by.
+                root = Arc::new(Root {
+                    name,
+                    ..(*root).clone()
+                });
+                self.links.put(Link::Session(session), Arc::clone(&root));
+            }
+            return (root, false);
+        }
         let parent = ShortName::of(note.parent);
+        let mut is_root = boundary;
         if !boundary && let Some(node) = self.nodes.get(&note.ppid) {
             let named = parent.is_empty() || node.name.is_empty() || node.name == parent;
             let older = node.start == 0 || start == 0 || node.start <= start;
-            if named && older {
-                return (Arc::clone(&node.root), false);
+            // A program nobody knows to be a door may let people in as well.
+            let entered = note.session.is_some() && node.root.session != note.session;
+            if named && older && (!entered || node.guessed) {
+                return (Arc::clone(&node.root), entered);
             }
-        }
-        if let Some(session) = note.session.filter(|s| *s != 0 && *s != note.pid)
-            && let Some(root) = self.links.get(&Link::Session(session))
-        {
-            return (Arc::clone(root), false);
+            is_root |= named && older;
         }
         if let Some(group) = note.group.and_then(own_group)
             && let Some(root) = self.links.get(&Link::Group(group.into()))
         {
             return (Arc::clone(root), false);
         }
+        let top = (!is_root).then(|| highest(note.ancestors)).flatten();
+        if let Some(top) = top
+            && let Some(root) = self.links.get(&Link::Name(top))
+            && (note.session.is_none() || root.session.is_none())
+        {
+            return (Arc::clone(root), false);
+        }
+        let user = note.user.filter(|_| note.session.is_some());
         let mut root = Root {
             pid: note.pid,
             start,
             name,
             since: note.time,
-            session: note.session.filter(|session| *session != 0),
+            session: note.session,
             terminal: terminal(note.tty, note.user.unwrap_or_default()),
+            user: user.map(Into::into),
         };
-        if !boundary {
+        if !is_root {
             root.pid = note.ppid;
             root.start = 0;
-            root.name = parent;
+            root.name = top.unwrap_or(parent);
         }
         let root = Arc::new(root);
-        if !boundary {
-            self.guess(note.ppid, &root);
+        if !is_root {
+            self.guess(note.ppid, parent, &root);
         }
         (root, true)
     }
 
-    fn guess(&mut self, pid: u32, root: &Arc<Root>) {
+    fn guess(&mut self, pid: u32, name: ShortName, root: &Arc<Root>) {
         let node = Node {
             ppid: 0,
             start: 0,
-            name: root.name,
+            name,
             guessed: true,
             root: Arc::clone(root),
         };
         self.nodes.put(pid, node);
     }
 
-    fn link(&mut self, note: &ProcessNote<'_>, root: &Arc<Root>, fresh: bool) {
-        if let Some(session) = note.session.filter(|session| *session != 0) {
-            self.links.put(Link::Session(session), Arc::clone(root));
-        }
-        if !fresh {
-            return;
-        }
-        if let Some(group) = note.group.and_then(own_group) {
-            self.links.put(Link::Group(group.into()), Arc::clone(root));
-        }
-        if let Some(terminal) = &root.terminal {
-            self.links
-                .put(Link::Terminal(terminal.clone()), Arc::clone(root));
+    fn link(&mut self, note: &ProcessNote<'_>, root: &Arc<Root>) {
+        let links = [
+            note.session.map(Link::Session),
+            note.group
+                .and_then(own_group)
+                .map(|group| Link::Group(group.into())),
+            root.terminal.clone().map(Link::Terminal),
+            root.user.clone().map(Link::User),
+            (!root.name.is_empty()).then_some(Link::Name(root.name)),
+        ];
+        for link in links.into_iter().flatten() {
+            self.links.put(link, Arc::clone(root));
         }
     }
 
@@ -211,8 +238,9 @@ impl Tree {
             since: time,
             session: None,
             terminal: None,
+            user: None,
         });
-        self.guess(pid, &root);
+        self.guess(pid, name, &root);
         root
     }
 
@@ -240,15 +268,31 @@ impl Tree {
         root
     }
 
-    /// Name the root has now: it may have executed another program since.
+    /// Name the root has now: it may have executed another program since, and a session is known
+    /// by what ran in it last of what its door started.
     pub(crate) fn name_of(&self, root: &Root) -> String {
+        let session = root.session.map(Link::Session);
+        if let Some(root) = session.and_then(|link| self.links.peek(&link)) {
+            return root.name.text();
+        }
         let node = self.nodes.peek(&root.pid);
-        let node = node.filter(|node| node.start == root.start || root.start == 0);
+        let node = node.filter(|node| node.start == root.start && !node.guessed);
         match node {
             Some(node) if !node.name.is_empty() => node.name.text(),
             _ => root.name.text(),
         }
     }
+}
+
+/// Name of the highest ancestor below a boundary; `None` when the list does not reach one.
+fn highest(ancestors: &[String]) -> Option<ShortName> {
+    // No process has this number.
+    let end = ancestors
+        .iter()
+        .position(|path| is_boundary(u32::MAX, path))?;
+    ancestors
+        .get(end.checked_sub(1)?)
+        .map(|path| ShortName::of(path))
 }
 
 /// A terminal that belongs to one session at a time, with its user.
