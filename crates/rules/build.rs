@@ -35,7 +35,8 @@ fn list(folder: &Path, system: &str, files: &mut Vec<(String, PathBuf)>) -> Resu
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
             continue;
         };
-        if name.ends_with(".json") && !name.ends_with(".test.json") {
+        let is_rule = name.ends_with(".yml") || name.ends_with(".json");
+        if is_rule && !name.ends_with(".test.json") {
             files.push((format!("{system}/{name}"), path.canonicalize()?));
         }
     }

@@ -57,7 +57,7 @@ fn main() {
     };
     let mut sample = Sample::default();
     events.iter().for_each(|event| sample.keep(&element(event)));
-    let (rules, _) = compile(&rules);
+    let rules = compile(&rules, &Default::default()).rules;
     let (engine, _) = Engine::new(rules, &List::default(), &List::default(), &sample);
     let mut scratch = Scratch::default();
     let rounds = 20_u32;

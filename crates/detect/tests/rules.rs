@@ -336,7 +336,8 @@ fn s14_an_invalid_stored_rule_is_reported_and_the_others_work() {
     let mut bad = good.clone();
     bad.meta.name = "bad".into();
     bad.rules.get_mut("name").unwrap().kind = "regx".into();
-    let (compiled, diagnostics) = compile(&[bad, good]);
+    let set = compile(&[bad, good], &Default::default());
+    let (compiled, diagnostics) = (set.rules, set.diagnostics);
     let lists = (List::default(), List::default());
     let (engine, _) = Engine::new(compiled, &lists.0, &lists.1, &Sample::default());
     assert_eq!(engine.rule_count(), 1);

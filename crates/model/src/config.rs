@@ -143,11 +143,16 @@ pub struct Config {
     pub filter: Filter,
     /// Console.
     pub web: Web,
+    /// Named lists of this site, which Sigma rules refer to as `%name%`.
+    pub lists: Lists,
 }
+
+/// Values by the name of their list.
+pub type Lists = std::collections::BTreeMap<String, Vec<String>>;
 
 impl Config {
     /// Names of the documents.
-    pub const TYPES: [&'static str; 8] = [
+    pub const TYPES: [&'static str; 9] = [
         "client",
         "server",
         "intelligence",
@@ -156,6 +161,7 @@ impl Config {
         "blacklist",
         "filter",
         "web",
+        "lists",
     ];
 }
 

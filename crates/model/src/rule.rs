@@ -35,8 +35,12 @@ pub struct Rule {
     pub system: String,
     /// What people read.
     pub meta: Meta,
-    /// Condition per field.
+    /// Condition per field; empty for rules in Sigma.
     pub rules: BTreeMap<String, Condition>,
+    /// The document, for rules written in Sigma; everything else is then taken from it, but for
+    /// `enabled`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sigma: String,
 }
 
 /// What people read about a rule.

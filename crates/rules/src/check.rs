@@ -3,7 +3,7 @@
 use yinglong_model::{event::System, rule::Rule};
 
 use crate::{
-    Compiled, Diagnostic, Source, TYPES,
+    Diagnostic, Source, TYPES,
     checked::{Checked, Condition, Test, compiled},
     pattern,
     vocabulary::{Domain, SYSTEMS},
@@ -39,19 +39,6 @@ pub fn check(rule: &Rule) -> (Option<Checked>, Vec<Diagnostic>) {
     }
     let refused = found.iter().any(Diagnostic::is_error);
     (checked.filter(|_| !refused), found)
-}
-
-/// The enabled ones of stored rules in the form engines compile. Those that are invalid are left out,
-/// each with a diagnostic of severity error.
-pub fn compile<'r>(rules: impl IntoIterator<Item = &'r Rule>) -> (Vec<Compiled>, Vec<Diagnostic>) {
-    let mut compiled = Vec::new();
-    let mut diagnostics = Vec::new();
-    for rule in rules.into_iter().filter(|rule| rule.enabled) {
-        let (checked, found) = check(rule);
-        diagnostics.extend(found);
-        compiled.extend(checked.map(|checked| checked.compiled));
-    }
-    (compiled, diagnostics)
 }
 
 /// What people call the rule.

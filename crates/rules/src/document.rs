@@ -169,6 +169,7 @@ impl Reader<'_> {
             system: self.text(object, "system", "system", true),
             meta: self.meta(object.get("meta")),
             rules: self.conditions(object.get("rules")),
+            sigma: String::new(),
         })
     }
 

@@ -1,16 +1,20 @@
 //! Configuration and rules in force: validated, stored, audited, swapped whole.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
 
 use serde_json::Value;
 use tokio::sync::watch;
+use yinglong_correlate::{LoginOptions, login_detectors};
 use yinglong_detect::{Engine, Sample};
 use yinglong_model::{
     Timestamp,
     config::{self, Config, SECRET_KEYS},
     rule::Rule,
 };
-use yinglong_rules::Diagnostic;
+use yinglong_rules::{Diagnostic, Ruleset, correlation::Correlation};
 use yinglong_store::{StateStore, state_store::AuditEntry};
 
 /// Collection of the configuration documents.
@@ -25,7 +29,7 @@ const SEEDED: &str = "seeded";
 pub enum Error {
     /// There is no such document.
     #[error(
-        "there is no configuration document `{0}`; they are client, server, intelligence, notice, whitelist, blacklist, filter and web"
+        "there is no configuration document `{0}`; they are client, server, intelligence, notice, whitelist, blacklist, filter, web and lists"
     )]
     UnknownDocument(String),
     /// A key is unknown, or has a value of the wrong kind.
@@ -78,6 +82,8 @@ pub struct Snapshot {
     pub diagnostics: Vec<Diagnostic>,
     /// The enabled rules and both lists, compiled.
     pub engine: Engine,
+    /// Correlations over the rules, the built-in ones included.
+    pub correlations: Vec<Correlation>,
 }
 
 /// Keeps the snapshot in force.
@@ -180,23 +186,29 @@ impl Settings {
         actor: &Actor,
         now: Timestamp,
     ) -> Result<Vec<Diagnostic>, Error> {
-        let diagnostics: Vec<Diagnostic> = rules
-            .iter()
-            .flat_map(|rule| yinglong_rules::check(rule).1)
-            .collect();
-        if diagnostics.iter().any(Diagnostic::is_error) {
-            return Err(Error::InvalidRules(diagnostics));
-        }
         let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.current();
         let mut all = before.rules.clone();
+        let mut places: HashMap<String, usize> =
+            all.iter().map(|rule| rule.id.clone()).zip(0..).collect();
+        let mut names = HashSet::new();
         let mut changes = Vec::new();
         for rule in rules {
+            names.insert(rule.meta.name.clone());
             changes.push((rule.id.clone(), serde_json::to_value(&rule).ok()));
-            match all.iter_mut().find(|known| known.id == rule.id) {
+            match places.get(&rule.id).and_then(|place| all.get_mut(*place)) {
                 Some(known) => *known = rule,
-                None => all.push(rule),
+                None => {
+                    places.insert(rule.id.clone(), all.len());
+                    all.push(rule);
+                }
             }
+        }
+        // Checked among all others: correlations and filters refer to rules that were there before.
+        let mut diagnostics = yinglong_rules::compile(&all, &before.config.lists).diagnostics;
+        diagnostics.retain(|diagnostic| names.contains(&diagnostic.rule));
+        if diagnostics.iter().any(Diagnostic::is_error) {
+            return Err(Error::InvalidRules(diagnostics));
         }
         self.state.put_documents(RULES, &changes)?;
         for (id, after) in &changes {
@@ -253,7 +265,14 @@ impl Settings {
 }
 
 fn compile(revision: u64, config: Config, rules: Vec<Rule>, sample: &Sample) -> Snapshot {
-    let (compiled, mut diagnostics) = yinglong_rules::compile(&rules);
+    let Ruleset {
+        rules: mut compiled,
+        mut correlations,
+        mut diagnostics,
+    } = yinglong_rules::compile(&rules, &config.lists);
+    let logins = login_detectors(&LoginOptions::default());
+    compiled.extend(logins.rules);
+    correlations.extend(logins.correlations);
     let (engine, found) = Engine::new(compiled, &config.whitelist, &config.blacklist, sample);
     diagnostics.extend(found);
     Snapshot {
@@ -262,6 +281,7 @@ fn compile(revision: u64, config: Config, rules: Vec<Rule>, sample: &Sample) -> 
         rules,
         diagnostics,
         engine,
+        correlations,
     }
 }
 

@@ -56,8 +56,9 @@ pub(crate) fn class(kind: &str) -> Class {
 
 /// An engine all of whose rules and entries compile.
 pub(crate) fn engine(rules: &[Rule], white: &List, black: &List) -> Engine {
-    let (compiled, mut diagnostics) = compile(rules);
-    let (engine, found) = Engine::new(compiled, white, black, &Sample::default());
+    let set = compile(rules, &Default::default());
+    let mut diagnostics = set.diagnostics;
+    let (engine, found) = Engine::new(set.rules, white, black, &Sample::default());
     diagnostics.extend(found);
     assert!(!diagnostics.iter().any(|d| d.is_error()), "{diagnostics:?}");
     engine

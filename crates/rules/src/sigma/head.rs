@@ -49,6 +49,7 @@ pub(crate) struct Head {
     pub(crate) id_span: Span,
     pub(crate) title: String,
     pub(crate) name: Option<String>,
+    pub(crate) author: String,
     pub(crate) description: String,
     pub(crate) description_zh: String,
     pub(crate) level: Option<Level>,
@@ -65,6 +66,7 @@ pub(crate) fn read(node: &Node, report: &mut Report<'_>) -> Head {
         id_span: node.entry("id").map_or(node.span, |(_, id)| id.span),
         title: text(node, "title", report).unwrap_or_default(),
         name: text(node, "name", report).filter(|name| !name.is_empty()),
+        author: text(node, "author", report).unwrap_or_default(),
         description: text(node, "description", report).unwrap_or_default(),
         ..Head::default()
     };

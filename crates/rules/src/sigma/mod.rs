@@ -24,6 +24,7 @@ mod modifier;
 mod report;
 mod ruleset;
 mod scalar;
+mod stored;
 mod text;
 mod yaml;
 
@@ -32,3 +33,4 @@ mod tests;
 
 pub use document::{Document, Kind, parse};
 pub use ruleset::{Loaded, Mapping, Options, Refused, Taxonomy, compile, compile_with};
+pub use stored::stored;

@@ -19,7 +19,7 @@ use std::fmt;
 use yinglong_model::{EventType, event::System};
 
 use crate::{
-    Class,
+    Class, Source,
     diagnostic::nearest,
     ir::{Expr, Field, Pattern, Piece, Predicate, Test, View},
 };
@@ -173,6 +173,14 @@ pub fn program_classes(program: &str) -> impl Iterator<Item = Class> {
 fn on(source: &LogSource, system: System) -> Vec<Binding> {
     let category = source.category.as_deref().map(sources::unaliased);
     let service = source.service.as_deref().map(sources::unaliased);
+    if let Some(own) = category.and_then(Source::from_name) {
+        // Our own types by their own names: what Sigma has no category for.
+        return vec![Binding {
+            class: own.into(),
+            system,
+            condition: None,
+        }];
+    }
     match (category, service) {
         // A category is the narrower of the two: the same events whatever wrote them.
         (Some(category), _) => CATEGORIES

@@ -8,7 +8,7 @@ use yinglong_store_embedded::{Embedded, State};
 use super::*;
 
 fn engine(rules: &[Rule], whitelist: &List, blacklist: &List) -> Engine {
-    let (rules, _) = yinglong_rules::compile(rules);
+    let rules = yinglong_rules::compile(rules, &Default::default()).rules;
     Engine::new(rules, whitelist, blacklist, &Sample::default()).0
 }
 
