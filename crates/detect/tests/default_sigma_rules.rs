@@ -61,9 +61,14 @@ fn read(path: &Path) -> (Option<Compiled>, Vec<String>) {
     let (documents, mut diagnostics) = sigma::parse(&fs::read_to_string(path).unwrap(), "");
     let loaded = sigma::compile_with(&documents, &Options::default(), &mapping);
     diagnostics.extend(loaded.diagnostics);
-    let found = diagnostics.iter().map(|d| format!("{}: {d}", path.display()));
+    let found = diagnostics
+        .iter()
+        .map(|d| format!("{}: {d}", path.display()));
     let refused = loaded.refused.iter().map(|r| r.reason.clone());
-    (loaded.rules.into_iter().next(), found.chain(refused).collect())
+    (
+        loaded.rules.into_iter().next(),
+        found.chain(refused).collect(),
+    )
 }
 
 /// The rule of a file.
@@ -99,7 +104,9 @@ impl Delivered {
                 (name, typed)
             })
             .collect();
-        let known = Source::from_name(kind).expect("kind is a type").field_names();
+        let known = Source::from_name(kind)
+            .expect("kind is a type")
+            .field_names();
         for name in typed.keys() {
             assert!(known.contains(&name.as_str()), "{kind} has no field {name}");
         }
