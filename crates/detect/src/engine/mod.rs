@@ -145,7 +145,7 @@ impl Engine {
             .flat_map(|route| {
                 let rule = |place: &u32| route.rules.get(*place as usize);
                 route
-                    .always
+                    .unannounced
                     .iter()
                     .filter_map(rule)
                     .map(|(number, _)| *number)

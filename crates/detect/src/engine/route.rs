@@ -46,8 +46,10 @@ pub(crate) struct Route {
     /// Lists of literals that are decided together.
     pub(crate) sets: Vec<Set>,
     triggers: Triggers,
-    /// Rules that nothing announces.
+    /// Rules that are looked at for every event.
     pub(crate) always: Vec<u32>,
+    /// Those of them that nothing can announce.
+    pub(crate) unannounced: Vec<u32>,
 }
 
 /// Literals of one field of which one is enough.
@@ -94,6 +96,7 @@ impl Route {
             sets: Vec::new(),
             triggers: Triggers::default(),
             always: Vec::new(),
+            unannounced: Vec::new(),
             parts,
         };
         let frequencies = route.frequencies(sample);
@@ -245,8 +248,9 @@ impl Route {
         let mut announced: Vec<(u32, u32)> = Vec::new();
         self.always.clear();
         let roots: Vec<u32> = self.rules.iter().map(|(_, root)| *root).collect();
-        let sets = witness::witnesses(&self.parts, expected, &roots, costs);
-        for (place, set) in (0_u32..).zip(sets) {
+        let choice = witness::witnesses(&self.parts, expected, &roots, costs);
+        self.unannounced = choice.unannounced;
+        for (place, set) in (0_u32..).zip(choice.sets) {
             match set {
                 Some(set) => {
                     for id in set {

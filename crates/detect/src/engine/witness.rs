@@ -117,8 +117,15 @@ impl SearchCosts {
     }
 }
 
-/// A witness set for every rule; `None` for rules that can hold with every predicate false, or that
-/// are cheaper to look at always.
+/// What was chosen for the rules of a route.
+pub(crate) struct Choice {
+    /// A witness set for every rule; `None` for those that are looked at for every event.
+    pub(crate) sets: Vec<Option<Vec<u32>>>,
+    /// Places of the rules that can hold with every indexable predicate false.
+    pub(crate) unannounced: Vec<u32>,
+}
+
+/// Chooses a witness set for every rule.
 ///
 /// A field that few rules need a witness in is not searched at all: they get another witness, as
 /// long as looking at more candidates takes less time than the search.
@@ -127,7 +134,7 @@ pub(crate) fn witnesses(
     expected: &Expectations,
     roots: &[u32],
     costs: &SearchCosts,
-) -> Vec<Option<Vec<u32>>> {
+) -> Choice {
     let mut searched: Vec<u32> = (0..parts.fields.len())
         .filter_map(|field| u32::try_from(field).ok())
         .chain([KEYWORD])
@@ -136,6 +143,11 @@ pub(crate) fn witnesses(
     let mut chosen: Vec<Best> = roots
         .iter()
         .map(|root| best(parts, expected, &searched, *root))
+        .collect();
+    let unannounced = (0_u32..)
+        .zip(&chosen)
+        .filter(|(_, best)| best.is_none())
+        .map(|(place, _)| place)
         .collect();
     let users = |field: u32, chosen: &[Best]| -> Vec<usize> {
         let uses = |best: &Best| {
@@ -181,16 +193,17 @@ pub(crate) fn witnesses(
             }
         }
     }
-    chosen
-        .into_iter()
-        .map(|best| {
-            best.map(|(_, mut set)| {
-                set.sort_unstable();
-                set.dedup();
-                set
-            })
+    let sets = chosen.into_iter().map(|best| {
+        best.map(|(_, mut set)| {
+            set.sort_unstable();
+            set.dedup();
+            set
         })
-        .collect()
+    });
+    Choice {
+        sets: sets.collect(),
+        unannounced,
+    }
 }
 
 /// How often a set is expected to hold, and the set.
