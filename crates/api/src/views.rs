@@ -113,6 +113,9 @@ pub struct Alert {
     /// The event or inventory element.
     #[schema(value_type = Object)]
     pub raw: serde_json::Value,
+    /// Story it belongs to; empty when there is none.
+    #[serde(default)]
+    pub story: String,
 }
 
 /// One condition that was true.
@@ -124,6 +127,9 @@ pub struct Matched {
     pub value: String,
     /// Condition type and data, as in the rule.
     pub condition: String,
+    /// Where in the value it was found: first character and the one after the last, from 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spans: Vec<[u32; 2]>,
 }
 
 impl From<alert::Alert> for Alert {
@@ -152,9 +158,11 @@ impl From<alert::Alert> for Alert {
                     field: m.field,
                     value: m.value,
                     condition: m.condition,
+                    spans: m.spans.into_iter().map(<[u32; 2]>::from).collect(),
                 })
                 .collect(),
             raw: alert.raw,
+            story: alert.story,
         }
     }
 }
@@ -369,6 +377,7 @@ mod tests {
                 spans: Vec::new(),
             }],
             raw: serde_json::json!({"x": 1}),
+            story: "s".into(),
         };
         let stored = serde_json::to_value(&alert).unwrap();
         assert_eq!(serde_json::to_value(Alert::from(alert)).unwrap(), stored);

@@ -60,6 +60,7 @@ mod tests {
             count: 1,
             matched: Vec::new(),
             raw: serde_json::Value::Null,
+            story: String::new(),
         }
     }
 

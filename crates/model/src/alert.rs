@@ -66,6 +66,9 @@ pub struct Alert {
     pub matched: Vec<Matched>,
     /// The event or inventory element, as JSON.
     pub raw: serde_json::Value,
+    /// Story it belongs to; empty for alerts of servers that told none.
+    #[serde(default)]
+    pub story: String,
 }
 
 /// One condition that was true.

@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod correlated;
 pub mod fleet;
 pub mod gateway;
 pub mod intake;
@@ -20,6 +21,7 @@ pub mod metrics;
 pub mod notify;
 pub mod pipeline;
 mod ports;
+pub mod relations;
 mod server;
 pub mod settings;
 mod training;

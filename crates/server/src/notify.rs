@@ -144,6 +144,7 @@ mod tests {
             count: 1,
             matched: Vec::new(),
             raw: serde_json::Value::Null,
+            story: String::new(),
         };
         assert_eq!(
             url("http://h/?text={$info}&x=1", &alert),

@@ -3,9 +3,10 @@
 //! A step is deterministic: the same entries over the same stores give the same result, so a crash
 //! between two stores is healed by taking the step again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use sha2::{Digest, Sha256};
+use yinglong_correlate::stories::Story;
 use yinglong_detect::{
     Detection, Element, Engine, Scratch,
     alerting::{self, Decision},
@@ -21,7 +22,7 @@ use yinglong_store::{
     state_store::{Changes, Counted, Identity, Report, StoredInventory},
 };
 
-use crate::log::Entry;
+use crate::{correlated, log::Entry, relations::Relations};
 
 /// Stream under which records are counted that no version of this server can read.
 pub const UNREADABLE: &str = "unreadable";
@@ -35,6 +36,8 @@ pub struct Outcome {
     pub changes: Changes,
     /// Alerts that are new and open: to be announced.
     pub raised: Vec<Alert>,
+    /// Stories that new alerts belong to, as they stand now.
+    pub stories: BTreeMap<String, Story>,
 }
 
 /// A log entry's records.
@@ -93,12 +96,15 @@ fn report(event: &Event) -> Option<Report> {
 struct Origin<'a> {
     entry: &'a Entry,
     time: Timestamp,
+    /// The event, unless it is an element of an inventory.
+    event: Option<&'a Event>,
 }
 
 /// One step under construction.
 pub struct Step<'a> {
     engine: &'a Engine,
     scratch: &'a mut Scratch,
+    relations: &'a mut Relations,
     state: &'a dyn StateStore,
     learn: bool,
     outcome: Outcome,
@@ -113,12 +119,14 @@ impl<'a> Step<'a> {
     pub fn new(
         engine: &'a Engine,
         scratch: &'a mut Scratch,
+        relations: &'a mut Relations,
         state: &'a dyn StateStore,
         learn: bool,
     ) -> Self {
         Self {
             engine,
             scratch,
+            relations,
             state,
             learn,
             outcome: Outcome::default(),
@@ -141,7 +149,7 @@ impl<'a> Step<'a> {
         let reports: Vec<_> = events.iter().map(report).collect();
         let counts = self.count(&reports)?;
         for (event, count) in events.into_iter().zip(counts) {
-            self.event(entry, event, count)?;
+            self.event(position, entry, event, count)?;
         }
         for (taken_at, inventory) in inventories {
             self.inventory(entry, taken_at, inventory)?;
@@ -175,6 +183,7 @@ impl<'a> Step<'a> {
 
     fn event(
         &mut self,
+        position: LogPosition,
         entry: &Entry,
         event: Event,
         counted: Option<Counted>,
@@ -188,13 +197,30 @@ impl<'a> Step<'a> {
             learn: self.learn,
         };
         let verdict = self.engine.evaluate(&element, self.scratch);
+        self.relations.note(&event);
         if !verdict.detections.is_empty() {
             let origin = Origin {
                 entry,
                 time: event.time,
+                event: Some(&event),
             };
             let raw = serde_json::to_value(&event).unwrap_or_default();
-            self.detected(&origin, kind, verdict.detections, &raw)?;
+            let mut detections = verdict.detections;
+            let taken = detections
+                .iter()
+                .filter(|detection| self.relations.takes(&detection.rule_id));
+            let taken: Vec<String> = taken.map(|detection| detection.rule_id.clone()).collect();
+            detections.retain(|detection| !self.relations.silences(&detection.rule_id));
+            self.detected(&origin, kind, detections, &raw)?;
+            for rule in taken {
+                for fired in self.relations.observe(position, &rule, &event) {
+                    if fired.alert {
+                        let raw = correlated::evidence(&raw, &fired);
+                        let detection = correlated::detection(fired);
+                        self.detected(&origin, kind, vec![detection], &raw)?;
+                    }
+                }
+            }
         }
         self.add_stored(&event.agent_id, kind);
         self.outcome.events.push(event);
@@ -239,6 +265,7 @@ impl<'a> Step<'a> {
         let origin = Origin {
             entry,
             time: taken_at,
+            event: None,
         };
         for (element, counted) in fresh.into_iter().zip(counts) {
             let judged = Element {
@@ -300,7 +327,10 @@ impl<'a> Step<'a> {
                     }
                 }
                 Decision::New(status) => {
-                    let alert = new_alert(origin, &identity, detection, raw.clone(), status);
+                    let mut alert = new_alert(origin, &identity, detection, raw.clone(), status);
+                    let story = self.relations.place(&alert, origin.event);
+                    alert.story.clone_from(&story.id);
+                    self.outcome.stories.insert(story.id.clone(), story);
                     if status == Status::Open {
                         self.outcome.raised.push(alert.clone());
                     }
@@ -361,7 +391,62 @@ fn new_alert(
         count: 1,
         matched: detection.matched,
         raw,
+        story: String::new(),
     }
+}
+
+/// Follows an entry that was judged before a crash: only the memory of correlations and stories comes
+/// of it.
+///
+/// # Errors
+/// The state store cannot answer.
+pub fn follow_again(
+    engine: &Engine,
+    scratch: &mut Scratch,
+    relations: &mut Relations,
+    state: &dyn StateStore,
+    position: LogPosition,
+    entry: &Entry,
+) -> yinglong_store::Result<()> {
+    for event in decode(entry).events {
+        relations.note(&event);
+        let kind = event.data.event_type();
+        let verdict = engine.evaluate(
+            &Element {
+                class: Class::from(kind),
+                system: event.system,
+                fields: &event.data,
+                // What it was then is not known; rules about it take part in no correlation.
+                count: None,
+                learn: false,
+            },
+            scratch,
+        );
+        let mut detections = verdict.detections;
+        let rules: Vec<String> = detections.iter().map(|d| d.rule_id.clone()).collect();
+        for rule in &rules {
+            if !relations.takes(rule) {
+                continue;
+            }
+            let fired = relations.observe(position, rule, &event);
+            detections.extend(fired.into_iter().map(correlated::detection));
+        }
+        for detection in detections {
+            let identity = Identity {
+                agent: event.agent_id.clone(),
+                source: detection.source,
+                kind: kind.as_str().to_owned(),
+                info: detection.info,
+            };
+            if let Some(alert) = state.alert_by_identity(&identity)?
+                && alert.raised_at == entry.ingested_at
+            {
+                relations.place(&alert, Some(&event));
+            }
+        }
+    }
+    relations.applied(position);
+    Ok(())
 }
 
 /// Hash of the identity and of the moment: taking a step again gives the same id.

@@ -137,6 +137,7 @@ impl Server {
         let (live, progress) = (Live::default(), Arc::<Progress>::default());
         let stop = Arc::new(AtomicBool::new(false));
         let worker = Worker {
+            folder: options.data.clone(),
             log: log.clone(),
             events: Arc::clone(&events),
             state: Arc::clone(&state),

@@ -1,14 +1,16 @@
 //! The pipeline's thread: reads the log, takes steps, stores, commits, gives the log up.
 
 use std::{
+    path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use yinglong_detect::Scratch;
+use yinglong_correlate::{Counters, stories::StoryCounters};
+use yinglong_detect::{Engine, Scratch};
 use yinglong_model::{Alert, Event};
 use yinglong_spool::Spool;
 use yinglong_store::{EventStore, LogPosition, StateStore};
@@ -18,6 +20,7 @@ use crate::{
     log::Entry,
     notify::Notifier,
     pipeline::{self, Outcome, Step},
+    relations::Relations,
     settings::Settings,
     training::Training,
 };
@@ -49,10 +52,14 @@ pub struct Progress {
     pub position: AtomicU64,
     /// The last step failed: the stores do not take anything now.
     pub stalled: AtomicBool,
+    /// What happened in correlations and stories.
+    pub relations: Mutex<(Counters, StoryCounters)>,
 }
 
 /// Runs until stopped.
 pub struct Worker {
+    /// Folder of the server.
+    pub folder: PathBuf,
     /// Log to read.
     pub log: Spool,
     /// Where events go.
@@ -71,25 +78,40 @@ pub struct Worker {
     pub stop: Arc<AtomicBool>,
 }
 
+/// Collection of the stories, by id.
+pub const STORIES: &str = "stories";
+
+/// Time between two snapshots of correlations and stories; the log is kept that long.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(30);
+
 /// What the thread keeps between steps.
-#[derive(Default)]
 struct Judging {
     scratch: Scratch,
     training: Training,
+    relations: Relations,
+    /// When correlations and stories were saved last.
+    saved_at: Option<Instant>,
 }
 
 impl Worker {
     /// Works off the log. On a stop, what was appended is committed first.
     pub fn run(self) {
-        let mut next = 1 + match self.state.position() {
-            Ok(position) => position.min(self.events.position()),
+        let position = match self.state.position() {
+            Ok(position) => position,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "cannot begin");
                 return;
             }
         };
+        let relations = Relations::open(&self.folder, &self.settings.current(), position);
+        let mut next = 1 + position.min(self.events.position()).min(relations.saved());
         let (mut dirty, mut committed_at) = (0, Instant::now());
-        let mut judging = Judging::default();
+        let mut judging = Judging {
+            scratch: Scratch::default(),
+            training: Training::default(),
+            relations,
+            saved_at: None,
+        };
         while !self.stop.load(Ordering::Acquire) {
             let wait = if dirty > 0 {
                 COMMIT_INTERVAL / 5
@@ -110,14 +132,15 @@ impl Worker {
             }
             let due = committed_at.elapsed() >= COMMIT_INTERVAL || dirty >= COMMIT_EVENTS;
             if dirty > 0 && due {
-                match self.commit() {
+                match self.commit(&mut judging) {
                     Ok(()) => dirty = 0,
                     Err(error) => self.stall(&error),
                 }
                 committed_at = Instant::now();
             }
         }
-        if let Err(error) = self.commit() {
+        judging.saved_at = None;
+        if let Err(error) = self.commit(&mut judging) {
             // Nothing is lost: the log still has it.
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -164,32 +187,35 @@ impl Worker {
         let settings = self.settings.current();
         let done = self.state.position()?;
         let learn = settings.config.server.learn;
+        judging.relations.follow(&settings);
+        let (again, fresh): (Vec<_>, Vec<_>) =
+            entries.iter().partition(|(position, _)| *position <= done);
+        for (position, bytes) in again {
+            self.take_again(&settings.engine, judging, *position, bytes)?;
+        }
+        judging.relations.begin();
         let mut step = Step::new(
             &settings.engine,
             &mut judging.scratch,
+            &mut judging.relations,
             self.state.as_ref(),
             learn,
         );
-        for (position, bytes) in &entries {
+        for (position, bytes) in fresh {
             match Entry::decode(bytes) {
-                Some(entry) if *position > done => step.take(*position, &entry)?,
-                // Judged before a crash; the event store passes over what it has, too.
-                Some(entry) => self
-                    .events
-                    .append(&pipeline::decode(&entry).events, *position)?,
-                None => {
-                    tracing::error!(position, "a log entry is damaged and passed over");
-                    self.progress
-                        .damaged_entries
-                        .fetch_add(1, Ordering::Relaxed);
-                }
+                Some(entry) => step.take(*position, &entry)?,
+                None => self.damaged(*position),
             }
         }
         let mut outcome = step.finish();
         if last > done {
             outcome.changes.position = last;
             self.state.apply(&outcome.changes)?;
+            judging.relations.applied(last);
             self.events.append(&outcome.events, last)?;
+            self.store_stories(&outcome);
+        } else {
+            judging.relations.applied(done);
         }
         *next = last + 1;
         self.progress.position.store(last, Ordering::Relaxed);
@@ -198,11 +224,65 @@ impl Worker {
         Ok(entries.len())
     }
 
+    /// Takes an entry that was judged before a crash. The event store passes over what it has, and
+    /// correlations and stories remember.
+    fn take_again(
+        &self,
+        engine: &Engine,
+        judging: &mut Judging,
+        position: LogPosition,
+        bytes: &[u8],
+    ) -> yinglong_store::Result<()> {
+        let Some(entry) = Entry::decode(bytes) else {
+            self.damaged(position);
+            return Ok(());
+        };
+        self.events
+            .append(&pipeline::decode(&entry).events, position)?;
+        if position > judging.relations.saved() {
+            pipeline::follow_again(
+                engine,
+                &mut judging.scratch,
+                &mut judging.relations,
+                self.state.as_ref(),
+                position,
+                &entry,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn damaged(&self, position: LogPosition) {
+        tracing::error!(position, "a log entry is damaged and passed over");
+        self.progress
+            .damaged_entries
+            .fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Stories follow from alerts that are stored; what is missed here comes with their next alert.
+    fn store_stories(&self, outcome: &Outcome) {
+        if outcome.stories.is_empty() {
+            return;
+        }
+        let documents: Vec<_> = outcome
+            .stories
+            .iter()
+            .map(|(id, story)| (id.clone(), serde_json::to_value(story).ok()))
+            .collect();
+        if let Err(error) = self.state.put_documents(STORIES, &documents) {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "stories were not stored"
+            );
+        }
+    }
+
     fn publish(&self, outcome: Outcome) {
         let Outcome {
             events,
             changes,
             raised,
+            stories: _,
         } = outcome;
         self.progress
             .events
@@ -228,9 +308,26 @@ impl Worker {
         }
     }
 
-    /// Commits events and gives up what both stores have.
-    fn commit(&self) -> yinglong_store::Result<()> {
-        let position = self.events.commit()?.min(self.state.position()?);
+    /// Commits events and gives up what both stores, and the snapshot of correlations, have.
+    fn commit(&self, judging: &mut Judging) -> yinglong_store::Result<()> {
+        let applied = self.state.position()?;
+        let due = |at: Instant| at.elapsed() >= SNAPSHOT_INTERVAL;
+        if judging.saved_at.is_none_or(due) {
+            judging.saved_at = Some(Instant::now());
+            if let Err(error) = judging.relations.save(applied) {
+                tracing::warn!(%error, "correlations were not saved; the log keeps what they need");
+            }
+        }
+        *self
+            .progress
+            .relations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = judging.relations.counters();
+        let position = self
+            .events
+            .commit()?
+            .min(applied)
+            .min(judging.relations.saved());
         self.log.release(position).map_err(|error| {
             let kind = yinglong_store::Kind::Unavailable;
             yinglong_store::Error::caused(kind, "cannot shorten the log", error)

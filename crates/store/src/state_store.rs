@@ -168,6 +168,8 @@ pub struct AlertFilter {
     pub agent: Option<AgentId>,
     /// Type; all when `None`.
     pub kind: Option<String>,
+    /// Story; all when `None`.
+    pub story: Option<String>,
     /// Text contained in source, info or description, ignoring case.
     pub text: Option<String>,
     /// Raised at or after.

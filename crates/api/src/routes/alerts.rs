@@ -41,6 +41,8 @@ pub(crate) struct Filter {
     /// Event or inventory type.
     #[serde(rename = "type")]
     kind: Option<String>,
+    /// Story.
+    story: Option<String>,
     /// Text contained in source, info or description, ignoring case.
     text: Option<String>,
     /// Raised at or after.
@@ -111,6 +113,7 @@ pub(crate) async fn list(
         level: filter.level,
         agent: filter.agent_id,
         kind: filter.kind.filter(|kind| !kind.is_empty()),
+        story: filter.story.filter(|story| !story.is_empty()),
         text: filter.text.filter(|text| !text.is_empty()),
         since: filter.since,
         offset: filter.offset.unwrap_or_default(),

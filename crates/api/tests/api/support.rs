@@ -301,5 +301,6 @@ pub(crate) fn alert(id: &str, level: Level, status: Status, raw: Value) -> Alert
         count: 1,
         matched: Vec::new(),
         raw,
+        story: String::new(),
     }
 }

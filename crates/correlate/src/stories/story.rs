@@ -1,5 +1,6 @@
 //! One story: what happened below one root within one stretch of time.
 
+use serde::{Deserialize, Serialize};
 use yinglong_model::{AgentId, Timestamp, rule::Level};
 
 use super::AlertNote;
@@ -13,7 +14,7 @@ const REMEMBERED: usize = 64;
 const NAME_BYTES: usize = 200;
 
 /// A story as people see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Story {
     /// Identity: 32 hexadecimal digits, the same whenever the same alerts are told.
     pub id: String,

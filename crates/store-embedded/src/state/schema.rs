@@ -6,7 +6,8 @@ use yinglong_store::{Error, Kind, Result};
 use crate::error::sqlite;
 
 /// Steps from version n to n + 1. Append only: files in the field have run the first ones.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE acked (
     agent TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
@@ -44,7 +45,12 @@ CREATE TABLE documents (
     PRIMARY KEY (collection, key)
 );
 CREATE TABLE audit (id INTEGER PRIMARY KEY AUTOINCREMENT, json TEXT NOT NULL);
-"];
+",
+    "
+ALTER TABLE alerts ADD COLUMN story TEXT NOT NULL DEFAULT '';
+CREATE INDEX alerts_story ON alerts (story) WHERE story <> '';
+",
+];
 
 /// Brings a database to the newest version.
 pub(super) fn migrate(connection: &mut Connection) -> Result<()> {

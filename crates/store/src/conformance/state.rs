@@ -251,6 +251,7 @@ fn alert(id: &str, host: u64) -> Alert {
         count: 1,
         matched: Vec::new(),
         raw: json!({"type": "process"}),
+        story: String::new(),
     }
 }
 
