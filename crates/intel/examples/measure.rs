@@ -1,0 +1,126 @@
+//! Build time, memory and look-ups at millions of indicators, beside a map of texts in the same
+//! run: `cargo run --release -p yinglong-intel --example measure [INDICATORS]`.
+
+use std::{collections::HashMap, hint::black_box, time::Instant};
+
+use yinglong_intel::{Builder, Indicator, Value};
+use yinglong_model::{Timestamp, rule::Level};
+
+/// Look-ups per figure.
+const LOOK_UPS: u64 = 1_000_000;
+const NOW: Timestamp = Timestamp::from_secs(1_764_000_000);
+
+/// SplitMix64: the same numbers in every run.
+fn random(n: u64) -> u64 {
+    let mut x = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// A value as a feed writes it: half hashes, then addresses, then domains.
+fn text(n: u64) -> String {
+    let r = random(n);
+    match n % 10 {
+        0..=4 => format!(
+            "{:016x}{:016x}{:016x}{:016x}",
+            r,
+            random(!n),
+            random(r),
+            random(!r)
+        ),
+        5..=7 => std::net::Ipv4Addr::from((r >> 32) as u32).to_string(),
+        _ => format!("{:x}.host{}.example", r >> 24, r % 1000),
+    }
+}
+
+fn resident_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = text
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or_default() * 4096
+}
+
+fn main() {
+    let count: u64 = std::env::args()
+        .nth(1)
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(5_000_000);
+    let values = |start: u64| {
+        (start..start + LOOK_UPS).map(|n| text(random(n) % count + start / LOOK_UPS * count))
+    };
+    // Hits are among the first `count`, misses behind them.
+    let hits: Vec<String> = values(0).collect();
+    let misses: Vec<String> = values(LOOK_UPS).collect();
+    let parse = |texts: &[String]| -> Vec<Value> {
+        texts
+            .iter()
+            .filter_map(|text| Value::parse(text).ok())
+            .collect()
+    };
+    let (hit_values, miss_values) = (parse(&hits), parse(&misses));
+
+    let before = resident_bytes();
+    let started = Instant::now();
+    let mut builder = Builder::new();
+    let feed = builder.feed("measure").expect("the first feed fits");
+    for n in 0..count {
+        let Ok(value) = Value::parse(&text(n)) else {
+            continue;
+        };
+        let indicator = Indicator {
+            value,
+            label: String::new(),
+            level: Level::Danger,
+            confidence: None,
+            valid_from: None,
+            valid_until: Some(Timestamp::from_secs(2_000_000_000)),
+        };
+        builder.add(feed, indicator).expect("there is room");
+    }
+    let read = started.elapsed();
+    let set = builder.finish();
+    let built = started.elapsed();
+    let stats = set.stats();
+    println!("indicators            {:>12}", stats.indicators);
+    println!("parsed and added      {:>12.2?}", read);
+    println!("built in all          {:>12.2?}", built);
+    println!(
+        "bytes per indicator   {:>12.1}",
+        stats.bytes as f64 / stats.indicators as f64
+    );
+    println!(
+        "resident after, MiB   {:>12}",
+        (resident_bytes() - before) >> 20
+    );
+    look_up("set", "hit", &hit_values, |value| {
+        !set.look_up(value, NOW).is_empty()
+    });
+    look_up("set", "miss", &miss_values, |value| {
+        !set.look_up(value, NOW).is_empty()
+    });
+
+    let before = resident_bytes();
+    let started = Instant::now();
+    let map: HashMap<String, u32> = (0..count).map(|n| (text(n), 0)).collect();
+    println!("map built             {:>12.2?}", started.elapsed());
+    let bytes = resident_bytes().saturating_sub(before);
+    println!(
+        "map bytes each        {:>12.1}",
+        bytes as f64 / map.len() as f64
+    );
+    look_up("map", "hit", &hits, |text| map.contains_key(text));
+    look_up("map", "miss", &misses, |text| map.contains_key(text));
+}
+
+fn look_up<T>(what: &str, expected: &str, items: &[T], find: impl Fn(&T) -> bool) {
+    let started = Instant::now();
+    let found = items.iter().filter(|item| black_box(find(item))).count();
+    let each = started.elapsed().as_nanos() / items.len() as u128;
+    println!(
+        "{what} {expected:<5} ns           {each:>12}  ({found} of {} found)",
+        items.len()
+    );
+}
