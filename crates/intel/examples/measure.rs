@@ -49,7 +49,7 @@ fn main() {
         .and_then(|n| n.parse().ok())
         .unwrap_or(5_000_000);
     let values = |start: u64| {
-        (start..start + LOOK_UPS).map(|n| text(random(n) % count + start / LOOK_UPS * count))
+        (start..start + LOOK_UPS).map(move |n| text(random(n) % count + start / LOOK_UPS * count))
     };
     // Hits are among the first `count`, misses behind them.
     let hits: Vec<String> = values(0).collect();

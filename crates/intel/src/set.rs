@@ -428,6 +428,21 @@ impl IndicatorSet {
         }
     }
 
+    /// Whether there are indicators of a kind.
+    pub fn has(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Ip => self.v4.len() + self.v6.len() > 0,
+            Kind::Cidr => !self.networks_v4.is_empty() || !self.networks_v6.is_empty(),
+            Kind::Domain => self.domains.len() > 0,
+            Kind::Url => self.urls.len() > 0,
+            Kind::Md5 => self.md5.len() > 0,
+            Kind::Sha1 => self.sha1.len() > 0,
+            Kind::Sha256 => self.sha256.len() > 0,
+            Kind::Name => self.names.len() > 0,
+            Kind::Path => self.paths.len() > 0,
+        }
+    }
+
     /// How much there is.
     pub fn stats(&self) -> Stats {
         let networks = |tables: &mut dyn Iterator<Item = usize>| tables.sum::<usize>();
