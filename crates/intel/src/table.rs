@@ -1,6 +1,9 @@
 //! Sorted keys with an index over their first bits: as small as the keys, and found like in a hash
 //! table.
 //!
+//! Nearly everything that is looked up is not there, so a filter of ten bits per key is asked first:
+//! 97 of 100 misses end after its one cache miss.
+//!
 //! Keys are evenly distributed (digests are by nature, others are mixed first), so a slot of the
 //! index holds a few keys only. Keys that are not (a feed made to be slow) cost a binary search.
 
@@ -11,9 +14,13 @@ const KEYS_PER_SLOT: usize = 4;
 /// Most bits of the index: what the first four bytes of a key can tell apart.
 const INDEX_BITS: u32 = 30;
 
+/// Bits of the filter per key.
+const FILTER_BITS: usize = 10;
+
 /// From keys to numbers; a key may occur several times.
 #[derive(Debug)]
 pub(crate) struct Table<const N: usize> {
+    filter: Filter,
     keys: Box<[[u8; N]]>,
     values: Box<[u32]>,
     /// Position of the first key of each slot, and the end.
@@ -46,7 +53,10 @@ impl<const N: usize> Table<N> {
             end = end.saturating_add(*count);
             *count = end;
         }
+        let mut filter = Filter::for_keys(sorted.len());
+        sorted.iter().for_each(|(key, _)| filter.add(key));
         Self {
+            filter,
             keys: sorted.iter().map(|(key, _)| *key).collect(),
             values: sorted.iter().map(|(_, value)| *value).collect(),
             index: index.into(),
@@ -63,14 +73,18 @@ impl<const N: usize> Table<N> {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.keys.len() * (N + 4) + self.index.len() * 4
+        self.keys.len() * (N + 4) + self.index.len() * 4 + self.filter.0.len() * 8
     }
 
     /// Values of a key, with their positions, in the order they were given.
     pub(crate) fn get(&self, key: [u8; N]) -> impl Iterator<Item = (usize, u32)> {
         let slot = slot(&key, self.bits);
         let bound = |at: usize| self.index.get(at).map_or(0, |position| *position as usize);
-        let (start, end) = (bound(slot), bound(slot + 1));
+        let (start, end) = if self.filter.may_hold(&key) {
+            (bound(slot), bound(slot + 1))
+        } else {
+            (0, 0)
+        };
         let keys = self.keys.get(start..end).unwrap_or_default();
         let first = start + keys.partition_point(|known| *known < key);
         (first..end)
@@ -86,6 +100,43 @@ fn slot<const N: usize>(key: &[u8; N], bits: u32) -> usize {
     }
     // A shift by the whole width is undefined for u32, hence u64.
     (u64::from(u32::from_be_bytes(first)) >> (32 - bits)) as usize
+}
+
+/// A Bloom filter in blocks of one word: each key sets four bits of one word.
+#[derive(Debug)]
+struct Filter(Box<[u64]>);
+
+impl Filter {
+    fn for_keys(keys: usize) -> Self {
+        Self(vec![0; (keys * FILTER_BITS).div_ceil(64)].into())
+    }
+
+    fn add(&mut self, key: &[u8]) {
+        let (word, bits) = self.place(key);
+        if let Some(word) = self.0.get_mut(word) {
+            *word |= bits;
+        }
+    }
+
+    fn may_hold(&self, key: &[u8]) -> bool {
+        let (word, bits) = self.place(key);
+        self.0.get(word).is_some_and(|word| word & bits == bits)
+    }
+
+    fn place(&self, key: &[u8]) -> (usize, u64) {
+        let mut first = [0; 8];
+        for (to, from) in first.iter_mut().zip(key) {
+            *to = *from;
+        }
+        // Fibonacci hashing: the place does not follow the order of the keys.
+        let mixed = u64::from_le_bytes(first).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let word = (u128::from(mixed) * self.0.len() as u128) >> 64;
+        let bits = [0, 6, 12, 18].map(|shift| 1_u64 << ((mixed >> shift) & 63));
+        (
+            word as usize,
+            bits.into_iter().fold(0, |all, bit| all | bit),
+        )
+    }
 }
 
 /// Spreads addresses, which come in runs, over all keys. One to one, so keys stay exact.
