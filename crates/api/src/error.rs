@@ -237,6 +237,13 @@ impl From<yinglong_store::Error> for Error {
     }
 }
 
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        tracing::error!(%error, "a request failed at a file");
+        Self::new(Kind::Unavailable, "the server's disk refuses")
+    }
+}
+
 impl From<settings::Error> for Error {
     fn from(error: settings::Error) -> Self {
         let message = error.to_string();

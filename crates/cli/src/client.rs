@@ -187,6 +187,33 @@ impl Client {
         decode(self.send(request, body)?)
     }
 
+    /// Sends a file with PUT, as it is.
+    pub(crate) fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        file: &std::fs::File,
+    ) -> anyhow::Result<T> {
+        let mut request = self.agent.put(format!("{}/api/v1{path}", self.base));
+        for (name, value) in query {
+            request = request.query(name, value);
+        }
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization);
+        }
+        let request = request.header("Content-Type", "application/octet-stream");
+        decode(self.judge(request.send(file))?)
+    }
+
+    /// Removes something.
+    pub(crate) fn delete(&self, path: &str) -> anyhow::Result<()> {
+        let mut request = self.agent.delete(format!("{}/api/v1{path}", self.base));
+        if let Some(authorization) = &self.authorization {
+            request = request.header("Authorization", authorization);
+        }
+        self.judge(request.call()).map(drop)
+    }
+
     fn send(
         &self,
         mut request: ureq::RequestBuilder<ureq::typestate::WithBody>,

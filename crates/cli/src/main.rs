@@ -43,6 +43,8 @@ enum Command {
     Config(commands::config::Args),
     /// Lists, checks and imports rules.
     Rules(commands::rules::Args),
+    /// Manages feeds of threat intelligence.
+    Intel(commands::intel::Args),
     /// Shows where every observed thing went.
     Ledger(commands::ledger::Args),
     /// Shows who changed what.
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Token(args) => commands::token::run(&args),
         Command::Config(args) => commands::config::run(&args),
         Command::Rules(args) => commands::rules::run(&args),
+        Command::Intel(args) => commands::intel::run(&args),
         Command::Ledger(args) => commands::ledger::run(&args),
         Command::Audit(args) => commands::audit::run(&args),
         Command::Metrics(args) => commands::metrics::run(&args),

@@ -2,7 +2,7 @@
 //!
 //! - **Guarantees**: what an agent was told is durable is in the write-ahead log and reaches the
 //!   stores exactly once, whatever is killed when. Detection follows the order of the data
-//!   contract: statistics, black list, white list, rules.
+//!   contract: statistics, black list, white list, rules, threat intelligence.
 //! - **Invariants**: the log is shortened only up to what both stores have. Configuration and rules
 //!   change as one snapshot; a step of the pipeline sees one snapshot. Slow announcements, slow
 //!   watchers and broken rules never hold detection up.
@@ -14,6 +14,7 @@ mod correlated;
 pub mod fleet;
 pub mod gateway;
 pub mod intake;
+pub mod intelligence;
 pub mod ledger;
 pub mod live;
 pub mod log;

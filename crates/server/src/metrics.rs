@@ -1,10 +1,13 @@
 //! Prometheus text: what this node does, and the fleet's books.
 
-use std::{fmt::Write as _, sync::atomic::Ordering};
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use yinglong_model::host::Health;
 
-use crate::{Server, ledger};
+use crate::{Server, intelligence, ledger};
 
 /// All metrics in the Prometheus text format 0.0.4. Label values are bounded: hosts, streams,
 /// reasons.
@@ -104,6 +107,8 @@ pub fn render(server: &Server) -> yinglong_store::Result<String> {
         );
     }
 
+    intelligence(&mut text, server);
+
     let hosts = server.fleet().hosts();
     text.family("yinglong_fleet_hosts", "gauge", "Hosts, by health.");
     for (name, health) in [
@@ -116,6 +121,88 @@ pub fn render(server: &Server) -> yinglong_store::Result<String> {
     }
     books(&mut text, &ledger::of(&hosts, server.state().as_ref())?);
     Ok(text.0)
+}
+
+fn intelligence(text: &mut Text, server: &Server) {
+    type Pick = fn(&intelligence::Counters) -> &AtomicU64;
+    let families: [(&str, &str, Pick); 7] = [
+        ("asked", "Requests sent to an intelligence API.", |c| {
+            &c.asked
+        }),
+        ("answered", "Answers of an intelligence API.", |c| {
+            &c.answered
+        }),
+        ("black", "Answers that match the pattern.", |c| &c.black),
+        ("failed", "Requests without a usable answer.", |c| &c.failed),
+        ("remembered", "Events judged by a remembered answer.", |c| {
+            &c.remembered
+        }),
+        ("joined", "Events that joined a request under way.", |c| {
+            &c.joined
+        }),
+        ("unstored", "Hits whose alert was not stored.", |c| {
+            &c.unstored
+        }),
+    ];
+    let apis = server.intelligence().apis();
+    for (name, help, pick) in families {
+        let name = format!("yinglong_intelligence_{name}_total");
+        text.family(&name, "counter", help);
+        for api in &apis {
+            text.sample(
+                &name,
+                &[("api", api.name)],
+                pick(api.counters).load(Ordering::Relaxed),
+            );
+        }
+    }
+    let name = "yinglong_intelligence_dropped_total";
+    text.family(name, "counter", "Events no API judged, by reason.");
+    for api in &apis {
+        for reason in intelligence::Dropped::ALL {
+            let labels = [("api", api.name), ("reason", reason.as_str())];
+            text.sample(name, &labels, api.counters.dropped(reason));
+        }
+    }
+    let name = "yinglong_intelligence_breaker_state";
+    text.family(name, "gauge", "0 asked, 1 on trial, 2 left alone.");
+    for api in &apis {
+        let state = match api.breaker {
+            intelligence::BreakerState::Closed => 0,
+            intelligence::BreakerState::Trial => 1,
+            intelligence::BreakerState::Open => 2,
+        };
+        text.sample(name, &[("api", api.name)], state);
+    }
+    let name = "yinglong_intelligence_queue_items";
+    text.family(name, "gauge", "Things that wait to be asked about.");
+    for api in &apis {
+        text.sample(name, &[("api", api.name)], api.queued as u64);
+    }
+
+    let library = server.intelligence().feeds().current();
+    let now = crate::ports::now();
+    let name = "yinglong_intelligence_feed_hits_total";
+    text.family(name, "counter", "Events that an indicator matched.");
+    text.sample(name, &[], server.intelligence().feed_hits());
+    let name = "yinglong_intelligence_indicators";
+    text.family(name, "gauge", "Indicators held, expired ones included.");
+    for feed in &library.feeds {
+        let labels = [("feed", feed.record.name.as_str())];
+        text.sample(name, &labels, feed.set.stats().indicators);
+    }
+    let name = "yinglong_intelligence_expired_indicators";
+    text.family(name, "gauge", "Indicators that match nothing any more.");
+    for feed in &library.feeds {
+        let labels = [("feed", feed.record.name.as_str())];
+        text.sample(name, &labels, feed.set.expired(now));
+    }
+    let name = "yinglong_intelligence_feed_broken";
+    text.family(name, "gauge", "1 while a feed's file cannot be read.");
+    for feed in &library.feeds {
+        let labels = [("feed", feed.record.name.as_str())];
+        text.sample(name, &labels, u64::from(feed.problem.is_some()));
+    }
 }
 
 fn books(text: &mut Text, hosts: &[ledger::HostLedger]) {

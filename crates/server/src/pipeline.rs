@@ -13,7 +13,7 @@ use yinglong_detect::{
 };
 use yinglong_model::{
     AgentId, Alert, Event, EventId, Inventory, InventoryType, Observation, Timestamp,
-    alert::Status, inventory, statistics,
+    alert::Status, id::Epoch, inventory, statistics,
 };
 use yinglong_proto::decode_record;
 use yinglong_rules::Class;
@@ -22,7 +22,12 @@ use yinglong_store::{
     state_store::{Changes, Counted, Identity, Report, StoredInventory},
 };
 
-use crate::{correlated, log::Entry, relations::Relations};
+use crate::{
+    correlated,
+    intelligence::{Consultation, Question},
+    log::Entry,
+    relations::Relations,
+};
 
 /// Stream under which records are counted that no version of this server can read.
 pub const UNREADABLE: &str = "unreadable";
@@ -38,6 +43,8 @@ pub struct Outcome {
     pub raised: Vec<Alert>,
     /// Stories that new alerts belong to, as they stand now.
     pub stories: BTreeMap<String, Story>,
+    /// What intelligence APIs have to be asked once the step is stored.
+    pub questions: Vec<Question>,
 }
 
 /// A log entry's records.
@@ -104,9 +111,11 @@ struct Origin<'a> {
 pub struct Step<'a> {
     engine: &'a Engine,
     scratch: &'a mut Scratch,
-    relations: &'a mut Relations,
+    /// Without them, alerts belong to no story and matches to no correlation.
+    relations: Option<&'a mut Relations>,
     state: &'a dyn StateStore,
     learn: bool,
+    intelligence: Option<Consultation>,
     outcome: Outcome,
     /// Alerts of this step by identity, as an index into the changes.
     touched: HashMap<Identity, usize>,
@@ -119,21 +128,64 @@ impl<'a> Step<'a> {
     pub fn new(
         engine: &'a Engine,
         scratch: &'a mut Scratch,
-        relations: &'a mut Relations,
         state: &'a dyn StateStore,
         learn: bool,
     ) -> Self {
         Self {
             engine,
             scratch,
-            relations,
+            relations: None,
             state,
             learn,
+            intelligence: None,
             outcome: Outcome::default(),
             touched: HashMap::new(),
             stored: HashMap::new(),
             inventories: HashMap::new(),
         }
+    }
+
+    /// Consults threat intelligence about events.
+    #[must_use]
+    pub fn consulting(mut self, intelligence: Consultation) -> Self {
+        self.intelligence = Some(intelligence);
+        self
+    }
+
+    /// Takes in what an intelligence API answered about an event of an earlier step.
+    ///
+    /// # Errors
+    /// The state store cannot answer.
+    pub fn answered(
+        &mut self,
+        event: &Event,
+        detection: Detection,
+        now: Timestamp,
+    ) -> yinglong_store::Result<()> {
+        let entry = Entry {
+            agent: event.agent_id.clone(),
+            epoch: Epoch(0),
+            first_seq: 0,
+            ingested_at: now,
+            ip: event.ip.clone(),
+            hostname: event.hostname.clone(),
+            system: event.system,
+            records: Vec::new(),
+        };
+        let origin = Origin {
+            entry: &entry,
+            time: event.time,
+            event: Some(event),
+        };
+        let raw = serde_json::to_value(event).unwrap_or_default();
+        let kind = event.data.event_type().as_str();
+        self.detected(&origin, kind, vec![detection], &raw)
+    }
+
+    /// Follows correlations and stories as well.
+    pub fn relating(mut self, relations: &'a mut Relations) -> Self {
+        self.relations = Some(relations);
+        self
     }
 
     /// Takes entries in, in the order of the log.
@@ -196,8 +248,17 @@ impl<'a> Step<'a> {
             count: counted.map(|counted| counted.count),
             learn: self.learn,
         };
-        let verdict = self.engine.evaluate(&element, self.scratch);
-        self.relations.note(&event);
+        let mut verdict = self.engine.evaluate(&element, self.scratch);
+        if let Some(relations) = self.relations.as_mut() {
+            relations.note(&event);
+        }
+        if let Some(intelligence) = &self.intelligence
+            && verdict.whitelisted.is_none()
+        {
+            let consulted = intelligence.consult(&event);
+            verdict.detections.extend(consulted.detection);
+            self.outcome.questions.extend(consulted.question);
+        }
         if !verdict.detections.is_empty() {
             let origin = Origin {
                 entry,
@@ -206,19 +267,22 @@ impl<'a> Step<'a> {
             };
             let raw = serde_json::to_value(&event).unwrap_or_default();
             let mut detections = verdict.detections;
-            let taken = detections
-                .iter()
-                .filter(|detection| self.relations.takes(&detection.rule_id));
-            let taken: Vec<String> = taken.map(|detection| detection.rule_id.clone()).collect();
-            detections.retain(|detection| !self.relations.silences(&detection.rule_id));
+            let mut taken = Vec::new();
+            if let Some(relations) = &self.relations {
+                let rules = detections.iter().map(|detection| &detection.rule_id);
+                taken.extend(rules.filter(|rule| relations.takes(rule)).cloned());
+                detections.retain(|detection| !relations.silences(&detection.rule_id));
+            }
             self.detected(&origin, kind, detections, &raw)?;
             for rule in taken {
-                for fired in self.relations.observe(position, &rule, &event) {
-                    if fired.alert {
-                        let raw = correlated::evidence(&raw, &fired);
-                        let detection = correlated::detection(fired);
-                        self.detected(&origin, kind, vec![detection], &raw)?;
-                    }
+                let fired = match self.relations.as_mut() {
+                    Some(relations) => relations.observe(position, &rule, &event),
+                    None => Vec::new(),
+                };
+                for fired in fired.into_iter().filter(|fired| fired.alert) {
+                    let raw = correlated::evidence(&raw, &fired);
+                    let detection = correlated::detection(fired);
+                    self.detected(&origin, kind, vec![detection], &raw)?;
                 }
             }
         }
@@ -328,9 +392,11 @@ impl<'a> Step<'a> {
                 }
                 Decision::New(status) => {
                     let mut alert = new_alert(origin, &identity, detection, raw.clone(), status);
-                    let story = self.relations.place(&alert, origin.event);
-                    alert.story.clone_from(&story.id);
-                    self.outcome.stories.insert(story.id.clone(), story);
+                    if let Some(relations) = self.relations.as_mut() {
+                        let story = relations.place(&alert, origin.event);
+                        alert.story.clone_from(&story.id);
+                        self.outcome.stories.insert(story.id.clone(), story);
+                    }
                     if status == Status::Open {
                         self.outcome.raised.push(alert.clone());
                     }

@@ -22,6 +22,7 @@ use crate::{
     fleet::Fleet,
     gateway::{self, Gateway, Sessions},
     intake::Intake,
+    intelligence::{Answers, Intelligence},
     live::Live,
     log::Entry,
     notify::Notifier,
@@ -68,6 +69,9 @@ pub enum Error {
     /// Agents cannot connect.
     #[error("agents cannot connect")]
     Gateway(#[from] gateway::Error),
+    /// The feeds of indicators cannot be used.
+    #[error("the folder `indicators` cannot be used")]
+    Feeds(#[source] std::io::Error),
     /// The operating system refused a thread.
     #[error("a thread cannot be started")]
     Thread(#[source] std::io::Error),
@@ -83,6 +87,7 @@ pub struct Server {
     authority: Arc<Authority>,
     live: Live,
     notifier: Notifier,
+    intelligence: Intelligence,
     progress: Arc<Progress>,
     log: Spool,
     sessions: Sessions,
@@ -136,6 +141,16 @@ impl Server {
         let notifier = Notifier::start(Arc::clone(&settings));
         let (live, progress) = (Live::default(), Arc::<Progress>::default());
         let stop = Arc::new(AtomicBool::new(false));
+        let writing = Arc::<Mutex<()>>::default();
+        let answers = Answers {
+            state: Arc::downgrade(&state),
+            settings: Arc::downgrade(&settings),
+            live: live.clone(),
+            notifier: notifier.clone(),
+            progress: Arc::clone(&progress),
+            writing: Arc::clone(&writing),
+        };
+        let intelligence = Intelligence::open(&options.data, answers).map_err(Error::Feeds)?;
         let worker = Worker {
             folder: options.data.clone(),
             log: log.clone(),
@@ -144,6 +159,8 @@ impl Server {
             settings: Arc::clone(&settings),
             live: live.clone(),
             notifier: notifier.clone(),
+            intelligence: intelligence.clone(),
+            writing,
             progress: Arc::clone(&progress),
             stop: Arc::clone(&stop),
         };
@@ -178,6 +195,7 @@ impl Server {
             authority,
             live,
             notifier,
+            intelligence,
             progress,
             log,
             sessions,
@@ -279,6 +297,11 @@ impl Server {
     /// The announcer of alerts.
     pub fn notifier(&self) -> &Notifier {
         &self.notifier
+    }
+
+    /// Feeds of indicators and intelligence APIs.
+    pub fn intelligence(&self) -> &Intelligence {
+        &self.intelligence
     }
 
     /// What the pipeline has done.

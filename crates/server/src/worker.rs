@@ -16,6 +16,7 @@ use yinglong_spool::Spool;
 use yinglong_store::{EventStore, LogPosition, StateStore};
 
 use crate::{
+    intelligence::Intelligence,
     live::{Item, Live},
     log::Entry,
     notify::Notifier,
@@ -72,6 +73,10 @@ pub struct Worker {
     pub live: Live,
     /// Announcer of alerts.
     pub notifier: Notifier,
+    /// Feeds and APIs.
+    pub intelligence: Intelligence,
+    /// Held during a step: answers of intelligence APIs store alerts as well.
+    pub writing: Arc<Mutex<()>>,
     /// Counters.
     pub progress: Arc<Progress>,
     /// Set to end.
@@ -185,6 +190,7 @@ impl Worker {
         };
         let last = *last;
         let settings = self.settings.current();
+        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let done = self.state.position()?;
         let learn = settings.config.server.learn;
         judging.relations.follow(&settings);
@@ -197,10 +203,11 @@ impl Worker {
         let mut step = Step::new(
             &settings.engine,
             &mut judging.scratch,
-            &mut judging.relations,
             self.state.as_ref(),
             learn,
-        );
+        )
+        .relating(&mut judging.relations)
+        .consulting(self.intelligence.consultation(&settings));
         for (position, bytes) in fresh {
             match Entry::decode(bytes) {
                 Some(entry) => step.take(*position, &entry)?,
@@ -217,10 +224,14 @@ impl Worker {
         } else {
             judging.relations.applied(done);
         }
+        drop(writing);
         *next = last + 1;
         self.progress.position.store(last, Ordering::Relaxed);
         judging.training.watch(&outcome.events, &self.settings);
-        self.publish(outcome);
+        for question in std::mem::take(&mut outcome.questions) {
+            self.intelligence.ask(question);
+        }
+        publish(outcome, &self.progress, &self.live, &self.notifier);
         Ok(entries.len())
     }
 
@@ -277,37 +288,6 @@ impl Worker {
         }
     }
 
-    fn publish(&self, outcome: Outcome) {
-        let Outcome {
-            events,
-            changes,
-            raised,
-            stories: _,
-        } = outcome;
-        self.progress
-            .events
-            .fetch_add(events.len() as u64, Ordering::Relaxed);
-        let fresh = changes
-            .alerts
-            .iter()
-            .filter(|alert| alert.count == 1)
-            .count();
-        self.progress
-            .alerts
-            .fetch_add(fresh as u64, Ordering::Relaxed);
-        if self.live.is_watched() {
-            let alerts = changes
-                .alerts
-                .into_iter()
-                .map(|a: Alert| Item::Alert(Arc::new(a)));
-            let events = events.into_iter().map(|e: Event| Item::Event(Arc::new(e)));
-            events.chain(alerts).for_each(|item| self.live.show(item));
-        }
-        for alert in raised {
-            self.notifier.announce(alert);
-        }
-    }
-
     /// Commits events and gives up what both stores, and the snapshot of correlations, have.
     fn commit(&self, judging: &mut Judging) -> yinglong_store::Result<()> {
         let applied = self.state.position()?;
@@ -345,5 +325,36 @@ impl Worker {
         while Instant::now() < until && !self.stop.load(Ordering::Acquire) {
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+}
+
+/// Counts what was stored, shows it to watchers and announces what is open.
+pub(crate) fn publish(outcome: Outcome, progress: &Progress, live: &Live, notifier: &Notifier) {
+    let Outcome {
+        events,
+        changes,
+        raised,
+        questions: _,
+        stories: _,
+    } = outcome;
+    progress
+        .events
+        .fetch_add(events.len() as u64, Ordering::Relaxed);
+    let fresh = changes
+        .alerts
+        .iter()
+        .filter(|alert| alert.count == 1)
+        .count();
+    progress.alerts.fetch_add(fresh as u64, Ordering::Relaxed);
+    if live.is_watched() {
+        let alerts = changes
+            .alerts
+            .into_iter()
+            .map(|a: Alert| Item::Alert(Arc::new(a)));
+        let events = events.into_iter().map(|e: Event| Item::Event(Arc::new(e)));
+        events.chain(alerts).for_each(|item| live.show(item));
+    }
+    for alert in raised {
+        notifier.announce(alert);
     }
 }

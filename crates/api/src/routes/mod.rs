@@ -6,6 +6,7 @@ pub(crate) mod classic;
 pub mod events;
 pub mod evidence;
 pub mod hosts;
+pub mod intelligence;
 pub mod overview;
 pub mod rules;
 pub mod session;
@@ -82,6 +83,7 @@ fn triage() -> OpenApiRouter<Shared> {
         .routes(routes!(alerts::set_status))
         .routes(routes!(rules::check))
         .routes(routes!(administration::config))
+        .routes(routes!(intelligence::look_up))
 }
 
 /// Routes for administrators.
@@ -94,11 +96,18 @@ fn administer() -> OpenApiRouter<Shared> {
         .routes(routes!(administration::audit))
         .routes(routes!(users::list))
         .routes(routes!(users::put, users::remove))
+        .routes(routes!(intelligence::list))
+        .routes(routes!(intelligence::remove))
 }
 
 /// Administrators again, with room for whole rule sets.
 fn import() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(rules::import))
+}
+
+/// Administrators again, with files that are counted as they come in.
+fn upload() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(intelligence::put))
 }
 
 /// The OpenAPI document.
@@ -107,7 +116,8 @@ pub(crate) fn document() -> OpenApi {
         .merge(look())
         .merge(triage())
         .merge(administer())
-        .merge(import());
+        .merge(import())
+        .merge(upload());
     OpenApiRouter::with_openapi(Document::openapi())
         .nest(BASE, all)
         .into_openapi()
@@ -128,6 +138,7 @@ pub(crate) fn router(app: &Shared) -> Router {
         .route("/openapi.json", get(move || openapi(Arc::clone(&json))))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .merge(needs(import(), Need::Administer).layer(DefaultBodyLimit::max(IMPORT_BYTES)))
+        .merge(needs(upload(), Need::Administer).layer(DefaultBodyLimit::disable()))
         .fallback(unknown)
         .method_not_allowed_fallback(method_not_allowed);
     Router::new()

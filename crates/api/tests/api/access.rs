@@ -12,13 +12,19 @@ const OPEN: [(&str, &str); 4] = [
     ("get", "/openapi.json"),
 ];
 /// Routes of analysts, beside those that only look.
-const TRIAGE: [(&str, &str); 3] = [
+const TRIAGE: [(&str, &str); 4] = [
     ("post", "/alerts/status"),
     ("post", "/rules/check"),
     ("get", "/config"),
+    ("get", "/intelligence/lookup"),
 ];
 /// Routes that read, and are for administrators all the same.
-const PRIVATE: [(&str, &str); 3] = [("get", "/tokens"), ("get", "/audit"), ("get", "/users")];
+const PRIVATE: [(&str, &str); 4] = [
+    ("get", "/tokens"),
+    ("get", "/audit"),
+    ("get", "/users"),
+    ("get", "/intelligence/feeds"),
+];
 /// The one write everybody may make.
 const SIGN_OUT: (&str, &str) = ("delete", "/session");
 

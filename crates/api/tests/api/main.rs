@@ -4,6 +4,7 @@
 
 mod access;
 mod answers;
+mod intelligence;
 mod live;
 mod openapi;
 mod sign_in;

@@ -158,6 +158,26 @@ impl Api {
         headers: &[(&str, &str)],
     ) -> Answer {
         let body = body.map(|body| serde_json::to_vec(body).unwrap());
+        let mut headers = headers.to_vec();
+        if body.is_some() && !headers.iter().any(|(name, _)| *name == "Content-Type") {
+            headers.push(("Content-Type", "application/json"));
+        }
+        self.send(method, path, who, body, &headers)
+    }
+
+    /// Sends a file.
+    pub(crate) fn send_bytes(&self, method: &str, path: &str, who: &Who, file: &[u8]) -> Answer {
+        self.send(method, path, who, Some(file.to_vec()), &[])
+    }
+
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        who: &Who,
+        body: Option<Vec<u8>>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
         let mut request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base));
@@ -172,9 +192,6 @@ impl Api {
                     request = request.header("X-CSRF-Token", csrf);
                 }
             }
-        }
-        if body.is_some() && !headers.iter().any(|(name, _)| *name == "Content-Type") {
-            request = request.header("Content-Type", "application/json");
         }
         for (name, value) in headers {
             request = request.header(*name, *value);

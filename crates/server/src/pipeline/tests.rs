@@ -49,13 +49,8 @@ impl Bench {
     fn run(&mut self, entry: &Entry) -> Outcome {
         self.position += 1;
         let mut scratch = Scratch::default();
-        let mut step = Step::new(
-            &self.engine,
-            &mut scratch,
-            &mut self.relations,
-            &self.state,
-            self.learn,
-        );
+        let mut step = Step::new(&self.engine, &mut scratch, &self.state, self.learn)
+            .relating(&mut self.relations);
         step.take(self.position, entry).unwrap();
         let outcome = step.finish();
         self.state.apply(&outcome.changes).unwrap();
@@ -269,13 +264,8 @@ fn a_step_that_was_not_applied_can_be_taken_again_with_the_same_result() {
     let take = || {
         let mut relations = Relations::new(bench._dir.path(), &[], 0);
         let mut scratch = Scratch::default();
-        let mut step = Step::new(
-            &bench.engine,
-            &mut scratch,
-            &mut relations,
-            &bench.state,
-            false,
-        );
+        let mut step =
+            Step::new(&bench.engine, &mut scratch, &bench.state, false).relating(&mut relations);
         step.take(1, &entry).unwrap();
         step.finish()
     };
