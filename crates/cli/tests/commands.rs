@@ -168,6 +168,44 @@ fn a_server_is_set_up_asked_changed_and_stopped() {
 }
 
 #[test]
+fn feeds_are_imported_asked_and_removed_and_survive_a_restart() {
+    let mut running = Running::start();
+    let file = running.dir.path().join("feed.txt");
+    std::fs::write(&file, "8.8.4.4 # loader\n8.8.8.0/24\nnot an indicator\n").unwrap();
+    let file = file.to_str().unwrap().to_owned();
+    let said = running.succeed(&["intel", "import", &file, "--name", "c2", "--expires", "30"]);
+    assert_eq!(
+        said,
+        "2 indicators of feed c2 (plain) in force, 1 entries refused\n"
+    );
+    assert!(running.succeed(&["intel", "list"]).contains("c2"));
+    let found = running.succeed(&["intel", "lookup", "8.8.4.4"]);
+    assert!(found.contains("c2") && found.contains("loader"), "{found}");
+    let unknown = running.fail(&["intel", "lookup", "9.9.9.9"]);
+    assert!(unknown.contains("no feed knows ip `9.9.9.9`"), "{unknown}");
+    let refused = running.fail(&["intel", "import", &file, "--name", "c2", "--format", "misp"]);
+    assert!(refused.contains("the feed cannot be used"), "{refused}");
+
+    assert!(running.terminate(), "it ends cleanly");
+    running.child = server(&running.data());
+    let deadline = Instant::now() + PATIENCE;
+    while !running.data().join("run.json").exists() {
+        assert!(Instant::now() < deadline, "the server does not start again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let found = running.succeed(&["intel", "lookup", "8.8.8.8", "--json"]);
+    let found: Value = serde_json::from_str(&found).unwrap();
+    assert_eq!(found["hits"][0]["indicator"], "8.8.8.0/24");
+    assert_eq!(running.succeed(&["intel", "remove", "c2"]), "");
+    running.fail(&["intel", "lookup", "8.8.8.8"]);
+    let again = running.fail(&["intel", "remove", "c2"]);
+    assert!(
+        again.contains("there is no feed `c2`; list the feeds"),
+        "{again}"
+    );
+}
+
+#[test]
 fn rules_are_checked_without_a_server() {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("rules.json");

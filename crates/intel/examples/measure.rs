@@ -1,9 +1,17 @@
 //! Build time, memory and look-ups at millions of indicators, beside a map of texts in the same
 //! run: `cargo run --release -p yinglong-intel --example measure [INDICATORS]`.
 
-use std::{collections::HashMap, hint::black_box, time::Duration};
+use std::{
+    collections::HashMap,
+    hint::black_box,
+    io::{self, Read},
+    time::Duration,
+};
 
-use yinglong_intel::{Builder, Indicator, Value};
+use yinglong_intel::{
+    Builder, Indicator, Value,
+    import::{Options, import},
+};
 use yinglong_model::{Timestamp, rule::Level};
 
 /// Look-ups per figure.
@@ -51,6 +59,7 @@ fn resident_bytes() -> u64 {
 }
 
 fn main() {
+    import_bundle();
     let count: u64 = std::env::args()
         .nth(1)
         .and_then(|n| n.parse().ok())
@@ -123,6 +132,63 @@ fn main() {
     );
     look_up("map", "hit", &hits, |text| map.contains_key(text));
     look_up("map", "miss", &misses, |text| map.contains_key(text));
+}
+
+/// A STIX bundle that is made while it is read.
+struct Bundle {
+    next: u64,
+    count: u64,
+    ready: Vec<u8>,
+    given: usize,
+}
+
+impl Read for Bundle {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.given == self.ready.len() && self.next <= self.count {
+            let n = self.next;
+            let (open, close) = match n {
+                0 => ("{\"type\": \"bundle\", \"objects\": [", ""),
+                n if n == self.count => (",", "]}"),
+                _ => (",", ""),
+            };
+            let object = format!(
+                "{open}{{\"type\": \"indicator\", \"spec_version\": \"2.1\", \"id\": \"indicator--{n}\", \
+                 \"created\": \"2026-01-01T00:00:00Z\", \"modified\": \"2026-01-01T00:00:00Z\", \"pattern_type\": \"stix\", \
+                 \"pattern\": \"[file:hashes.'SHA-256' = '{:064x}']\", \"valid_from\": \"2026-01-01T00:00:00Z\"}}{close}",
+                random(n)
+            );
+            self.ready = object.into_bytes();
+            self.given = 0;
+            self.next += 1;
+        }
+        let part = self.ready.get(self.given..).unwrap_or_default();
+        let read = part.len().min(buffer.len());
+        buffer[..read].copy_from_slice(&part[..read]);
+        self.given += read;
+        Ok(read)
+    }
+}
+
+/// Reads a bundle of about 300 MB and keeps nothing of it.
+fn import_bundle() {
+    const OBJECTS: u64 = 1_000_000;
+    let bundle = Bundle {
+        next: 0,
+        count: OBJECTS - 1,
+        ready: Vec::new(),
+        given: 0,
+    };
+    let (before, started) = (resident_bytes(), processor_time());
+    let report = import(bundle, &Options::default(), |_| true).expect("it cannot fail to be read");
+    println!("STIX objects taken    {:>12}", report.taken);
+    println!(
+        "STIX read             {:>12.2?}",
+        processor_time() - started
+    );
+    println!(
+        "STIX resident, KiB    {:>12}",
+        resident_bytes().saturating_sub(before) >> 10
+    );
 }
 
 fn look_up<T>(what: &str, expected: &str, items: &[T], find: impl Fn(&T) -> bool) {

@@ -259,7 +259,7 @@ impl<T: FnMut(Indicator) -> bool> Sink for Intake<'_, T> {
             self.report.diagnostics.push(Diagnostic {
                 line: self.line,
                 text: shortened(text),
-                reason: reason.to_owned(),
+                reason: shortened(reason),
             });
         }
     }

@@ -189,8 +189,15 @@ impl Intelligence {
     pub fn look_up(&self, text: &str, at: Timestamp) -> Result<Findings, Unusable> {
         let value = Value::parse(text)?;
         let library = self.0.feeds.current();
-        let hits = yinglong_intel::find(&library.sets, &value, at);
-        let statements = hits.iter().map(Statement::from).collect();
+        let said = |value: &Value| -> Vec<Statement> {
+            let hits = yinglong_intel::find(&library.sets, value, at);
+            hits.iter().map(Statement::from).collect()
+        };
+        let mut statements = said(&value);
+        // `setup.exe` could be a domain as well.
+        if let (Value::Domain(_), Ok(name)) = (&value, Value::name(text.trim())) {
+            statements.extend(said(&name));
+        }
         Ok(Findings { value, statements })
     }
 }

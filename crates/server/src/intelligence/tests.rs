@@ -556,6 +556,12 @@ fn what_a_feed_knows_is_not_asked_about() {
     assert_eq!((outcome.raised.len(), bench.requests("ip")), (1, (0, 0)));
     let found = bench.intelligence.look_up("8.8.4.4:443", AT).unwrap();
     assert_eq!(found.statements[0].feed, "c2");
+    bench.upload(
+        "names",
+        "filename,label\nSetup.exe,dropper\nhelper.dll,dropper\n",
+    );
+    let found = bench.intelligence.look_up("setup.EXE", AT).unwrap();
+    assert_eq!(found.statements[0].level, Level::Hint);
     assert!(bench.intelligence.look_up("no indicator", AT).is_err());
 }
 
