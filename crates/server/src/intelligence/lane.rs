@@ -29,6 +29,8 @@ const THREADS: usize = 4;
 const QUEUE: usize = 1024;
 /// Events that wait for the answer about one thing; more would be the same alert, counted.
 const WAITING: usize = 64;
+/// Events that wait in all, about a kilobyte each.
+const WAITING_IN_ALL: usize = 8192;
 /// Answers that are remembered, 100 bytes each.
 const KNOWN: NonZeroUsize = NonZeroUsize::new(65_536).expect("it is not zero");
 /// How long an answer is believed. The classic system asks again after 60 s; no answer may be
@@ -172,6 +174,7 @@ struct Inside {
     queue: VecDeque<String>,
     /// Events by what they wait for, queued or being asked.
     waiting: HashMap<String, Vec<Question>>,
+    waiting_in_all: usize,
     remembered: LruCache<String, Remembered>,
     breaker: Breaker,
     threads: usize,
@@ -199,6 +202,7 @@ impl Lane {
                 target: None,
                 queue: VecDeque::new(),
                 waiting: HashMap::new(),
+                waiting_in_all: 0,
                 remembered: LruCache::new(KNOWN),
                 breaker: Breaker::default(),
                 threads: 0,
@@ -238,10 +242,9 @@ impl Lane {
             return;
         }
         inside.target = target.map(Arc::new);
-        inside.queue.clear();
         inside.remembered.clear();
         inside.breaker = Breaker::default();
-        let waiting: usize = inside.waiting.drain().map(|(_, events)| events.len()).sum();
+        let waiting = inside.give_up();
         self.0.counters.drop(Dropped::Reconfigured, waiting);
         if inside.target.is_some() {
             self.0.start_threads(&mut inside);
@@ -275,13 +278,14 @@ impl Lane {
             return;
         }
         let counters = &self.0.counters;
+        let full = inside.waiting_in_all >= WAITING_IN_ALL;
         if let Some(waiting) = inside.waiting.get_mut(key) {
-            if waiting.len() < WAITING {
-                waiting.push(question);
-                counters.joined.fetch_add(1, Ordering::Relaxed);
-            } else {
-                counters.drop(Dropped::WaitingFull, 1);
+            if full || waiting.len() >= WAITING {
+                return counters.drop(Dropped::WaitingFull, 1);
             }
+            waiting.push(question);
+            inside.waiting_in_all += 1;
+            counters.joined.fetch_add(1, Ordering::Relaxed);
             return;
         }
         // The answer may have come since the event was judged.
@@ -298,7 +302,7 @@ impl Lane {
             Some(Known::Unanswered) => return counters.drop(Dropped::Unanswered, 1),
             None => {}
         }
-        if inside.queue.len() >= QUEUE {
+        if full || inside.queue.len() >= QUEUE {
             return counters.drop(Dropped::QueueFull, 1);
         }
         if !inside.breaker.permits(now) {
@@ -306,6 +310,7 @@ impl Lane {
         }
         inside.queue.push_back(key.to_owned());
         inside.waiting.insert(key.to_owned(), vec![question]);
+        inside.waiting_in_all += 1;
         drop(inside);
         self.0.wake.notify_one();
     }
@@ -319,6 +324,13 @@ impl Drop for Lane {
 }
 
 impl Inside {
+    /// Forgets what waits; says how many events that were.
+    fn give_up(&mut self) -> usize {
+        self.queue.clear();
+        self.waiting.clear();
+        std::mem::take(&mut self.waiting_in_all)
+    }
+
     fn recall(&mut self, key: &str, now: Instant) -> Option<Known> {
         let remembered = self.remembered.get(key)?;
         (now < remembered.until).then(|| remembered.known.clone())
@@ -358,6 +370,12 @@ impl Shared {
         while let Some((key, target)) = self.next() {
             self.counters.asked.fetch_add(1, Ordering::Relaxed);
             let answer = (self.fetch)(&target.url(&key));
+            // Judged here: the pipeline must not wait for a search in a long answer.
+            let answer = answer.map(|text| judge(&target.pattern, &text));
+            if let Err(error) = &answer {
+                let error = error as &dyn std::error::Error;
+                tracing::warn!(api = self.name, error, "no intelligence");
+            }
             self.settle(&key, &target, answer);
         }
     }
@@ -381,7 +399,7 @@ impl Shared {
         }
     }
 
-    fn settle(&self, key: &str, target: &Arc<Target>, answer: Result<String, Failure>) {
+    fn settle(&self, key: &str, target: &Arc<Target>, answer: Result<Known, Failure>) {
         let now = (self.clock)();
         let mut inside = self.inside();
         if !inside
@@ -393,35 +411,27 @@ impl Shared {
             return;
         }
         let waiting = inside.waiting.remove(key).unwrap_or_default();
+        inside.waiting_in_all -= waiting.len();
         let (known, believed) = match answer {
-            Ok(text) => {
+            Ok(known) => {
                 self.counters.answered.fetch_add(1, Ordering::Relaxed);
                 inside.breaker.answered();
-                match target.pattern.find(&text) {
-                    Some(found) => (
-                        Known::Black(excerpt(&text, found.start()).into()),
-                        BELIEVED_BLACK,
-                    ),
-                    None => (Known::Clean, BELIEVED_CLEAN),
-                }
+                let believed = match known {
+                    Known::Black(_) => BELIEVED_BLACK,
+                    Known::Clean | Known::Unanswered => BELIEVED_CLEAN,
+                };
+                (known, believed)
             }
             Err(failure) => {
                 self.counters.failed.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(
-                    api = self.name,
-                    error = &failure as &dyn std::error::Error,
-                    "no intelligence"
-                );
                 self.counters.drop(Dropped::Unanswered, waiting.len());
                 if inside.breaker.failed(now, failure.patience()) {
                     tracing::warn!(
                         api = self.name,
                         "the intelligence API is left alone for a while"
                     );
-                    inside.queue.clear();
-                    let in_flight_too = inside.waiting.drain().map(|(_, events)| events.len());
-                    self.counters
-                        .drop(Dropped::BreakerOpen, in_flight_too.sum());
+                    let waiting = inside.give_up();
+                    self.counters.drop(Dropped::BreakerOpen, waiting);
                 }
                 (Known::Unanswered, UNANSWERED)
             }
@@ -438,6 +448,13 @@ impl Shared {
                 self.deliver(waiting, &words);
             }
         }
+    }
+}
+
+fn judge(pattern: &Regex, text: &str) -> Known {
+    match pattern.find(text) {
+        Some(found) => Known::Black(excerpt(text, found.start()).into()),
+        None => Known::Clean,
     }
 }
 
