@@ -225,6 +225,58 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/intelligence/feeds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The feeds there are. */
+        get: operations["list_feeds"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/intelligence/feeds/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Puts a feed in force, in place of the one of that name. The body is the file. */
+        put: operations["put_feed"];
+        post?: never;
+        /** Removes a feed; its indicators match nothing from then on. */
+        delete: operations["remove_feed"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/intelligence/lookup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What the feeds say about a value now. Asks no API. */
+        get: operations["look_up"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/inventories": {
         parameters: {
             query?: never;
@@ -861,6 +913,82 @@ export interface components {
             /** @description The time limit ended the search: there may be more. */
             partial: boolean;
         };
+        /** @description A feed of indicators. */
+        Feed: {
+            /**
+             * Format: int64
+             * @description Size of the upload.
+             */
+            bytes: number;
+            /** @description The first of the refused. */
+            diagnostics: components["schemas"]["FeedDiagnostic"][];
+            /**
+             * Format: int64
+             * @description Indicators that have expired and match nothing.
+             */
+            expired: number;
+            /**
+             * Format: int32
+             * @description Days after the upload when indicators expire that state no end; never when absent.
+             */
+            expires_days?: number | null;
+            /** @description `plain`, `csv`, `stix` or `misp`. */
+            format: string;
+            /**
+             * Format: int64
+             * @description Indicators held.
+             */
+            indicators: number;
+            /** @description The same by kind: `ip`, `cidr`, `domain`, `url`, `md5`, `sha1`, `sha256`, `name`, `path`. */
+            kinds: {
+                [key: string]: number;
+            };
+            /**
+             * Format: int32
+             * @description Level of hits of indicators that state none.
+             */
+            level: number;
+            /**
+             * Format: int64
+             * @description Memory its indicators take.
+             */
+            memory_bytes: number;
+            /** @description Name. */
+            name: string;
+            /** @description Why it cannot be read any more. */
+            problem?: string | null;
+            /**
+             * Format: int64
+             * @description Entries that could not be used.
+             */
+            refused: number;
+            /** @description Entries left out on purpose, by reason. */
+            skipped: {
+                [key: string]: number;
+            };
+            /**
+             * Format: date-time
+             * @description When it was uploaded.
+             */
+            uploaded_at: string;
+        };
+        /** @description An entry of a feed that could not be used. */
+        FeedDiagnostic: {
+            /**
+             * Format: int64
+             * @description Line, or number of the object or attribute, from 1.
+             */
+            line: number;
+            /** @description What is wrong. */
+            reason: string;
+            /** @description The text, shortened. */
+            text: string;
+        };
+        /** @description All feeds. */
+        FeedList: {
+            /** @description By name. */
+            feeds: components["schemas"]["Feed"][];
+        };
         /** @description What is wrong with a rule. */
         Finding: {
             /** @description Place in the document. */
@@ -1093,6 +1221,39 @@ export interface components {
              * @description Level 1.
              */
             suspicious: number;
+        };
+        /** @description What feeds say about a value. */
+        Lookup: {
+            /** @description The worst first, at most one per feed and eight. */
+            hits: components["schemas"]["LookupHit"][];
+            /** @description Its kind. */
+            kind: string;
+            /** @description The value, in the form it is compared in. */
+            value: string;
+        };
+        /** @description What one feed says. */
+        LookupHit: {
+            /**
+             * Format: int32
+             * @description How sure the feed is, 0 to 100.
+             */
+            confidence?: number | null;
+            /** @description Feed. */
+            feed: string;
+            /** @description The indicator that matched: the value, or a network or domain around it. */
+            indicator: string;
+            /** @description Its words. */
+            label: string;
+            /**
+             * Format: int32
+             * @description Level of a hit.
+             */
+            level: number;
+            /**
+             * Format: date-time
+             * @description When it ends.
+             */
+            valid_until?: string | null;
         };
         /** @description One condition that was true. */
         Matched: {
@@ -1710,6 +1871,130 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_feeds: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FeedList"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    put_feed: {
+        parameters: {
+            query?: {
+                /** @description `plain`, `csv`, `stix` or `misp`; found out when absent. */
+                format?: string;
+                /** @description Level of hits, 0 to 2; 0 when absent. */
+                level?: number;
+                /** @description Days after which indicators expire that state no end; never when absent. */
+                expires_days?: number;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": string;
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Feed"];
+                };
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    remove_feed: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    look_up: {
+        parameters: {
+            query: {
+                /** @description Address, network, domain, URL, hash or path. */
+                value: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Lookup"];
+                };
             };
             default: {
                 headers: {
