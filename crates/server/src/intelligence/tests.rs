@@ -17,7 +17,8 @@ use yinglong_model::{
     id::Epoch,
 };
 use yinglong_proto::encode_record;
-use yinglong_store::{StateStore, state_store::AlertFilter};
+use yinglong_spool::Spool;
+use yinglong_store::{EventStore, StateStore, state_store::AlertFilter};
 use yinglong_store_embedded::Embedded;
 
 use super::*;
@@ -27,7 +28,7 @@ use crate::{
     notify::Notifier,
     pipeline::{Outcome, Step},
     settings::{Actor, Settings},
-    worker::Progress,
+    worker::{Progress, Worker},
 };
 
 /// Longest wait for something that must happen.
@@ -578,4 +579,71 @@ fn files_are_found_by_hash_and_path_in_one_alert() {
     let outcome = bench.step(&[EventData::File(file)]);
     assert_eq!(outcome.raised.len(), 1);
     assert_eq!(outcome.raised[0].info, format!("/tmp/.x/miner|{sha256}"));
+}
+
+#[test]
+fn the_pipelines_thread_consults_feeds_and_asks_what_they_do_not_know() {
+    let mock = Mock::start(&[BAD]);
+    let bench = Bench::asking(&mock);
+    bench.upload("c2", "9.9.9.9\n");
+    let folder = tempfile::tempdir().unwrap();
+    let (events, state) = Embedded::open(folder.path()).unwrap();
+    let (events, state): (Arc<dyn EventStore>, Arc<dyn StateStore>) =
+        (Arc::new(events), Arc::new(state));
+    let (settings, intelligence) = {
+        let settings = Arc::new(Settings::open(Arc::clone(&state)).unwrap());
+        let documents = bench.settings.documents();
+        for document in ["server", "intelligence"] {
+            let value = documents.get(document).unwrap();
+            settings
+                .put_document(document, value, &Actor::system(), AT)
+                .unwrap();
+        }
+        // Feeds of the bench, stores of this test.
+        let intelligence = open(&bench.dir, &state, &settings, &bench.seconds);
+        (settings, intelligence)
+    };
+    let options = yinglong_spool::Options {
+        new_epoch: 1,
+        segment_bytes: 1 << 20,
+        max_bytes: 8 << 20,
+    };
+    let (log, _) = Spool::open(&folder.path().join("log"), options).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let worker = Worker {
+        log: log.clone(),
+        events,
+        state: Arc::clone(&state),
+        settings: Arc::clone(&settings),
+        live: Live::default(),
+        notifier: Notifier::start(Arc::clone(&settings)),
+        intelligence,
+        writing: Arc::default(),
+        progress: Arc::default(),
+        stop: Arc::clone(&stop),
+    };
+    let thread = std::thread::spawn(move || worker.run());
+    let batch = entry(&[connection(BAD), connection("9.9.9.9")]);
+    log.append(&[batch.encode()], b"").unwrap();
+    log.sync().unwrap();
+    let infos = || {
+        let filter = AlertFilter {
+            text: Some(INTELLIGENCE.to_owned()),
+            limit: 10,
+            ..AlertFilter::default()
+        };
+        let mut infos: Vec<String> = state
+            .alerts(&filter)
+            .unwrap()
+            .0
+            .into_iter()
+            .map(|alert| alert.info)
+            .collect();
+        infos.sort();
+        infos
+    };
+    until("both alerts", || infos() == [BAD, "9.9.9.9"]);
+    stop.store(true, Ordering::Release);
+    thread.join().unwrap();
+    assert_eq!(mock.requests().len(), 1);
 }
