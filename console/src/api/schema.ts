@@ -629,6 +629,8 @@ export interface components {
              * @description 0 open, 1 handled, 2 ignored, 4 observed in learn mode.
              */
             status: number;
+            /** @description Story it belongs to; empty when there is none. */
+            story?: string;
             /**
              * Format: date-time
              * @description When the observed thing happened.
@@ -1261,6 +1263,8 @@ export interface components {
             condition: string;
             /** @description Field. */
             field: string;
+            /** @description Where in the value it was found: first character and the one after the last, from 0. */
+            spans?: number[][];
             /** @description Its value. */
             value: string;
         };
@@ -1483,6 +1487,8 @@ export interface operations {
                 agent_id?: string;
                 /** @description Event or inventory type. */
                 type?: string;
+                /** @description Story. */
+                story?: string;
                 /** @description Text contained in source, info or description, ignoring case. */
                 text?: string;
                 /** @description Raised at or after. */

@@ -45,6 +45,8 @@ enum Command {
     Rules(commands::rules::Args),
     /// Manages feeds of threat intelligence.
     Intel(commands::intel::Args),
+    /// Runs recorded events through rules, without a server.
+    Replay(commands::replay::Args),
     /// Shows where every observed thing went.
     Ledger(commands::ledger::Args),
     /// Shows who changed what.
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Config(args) => commands::config::run(&args),
         Command::Rules(args) => commands::rules::run(&args),
         Command::Intel(args) => commands::intel::run(&args),
+        Command::Replay(args) => commands::replay::run(&args),
         Command::Ledger(args) => commands::ledger::run(&args),
         Command::Audit(args) => commands::audit::run(&args),
         Command::Metrics(args) => commands::metrics::run(&args),

@@ -7,6 +7,7 @@ pub(crate) mod hosts;
 pub(crate) mod intel;
 pub(crate) mod ledger;
 pub(crate) mod metrics;
+pub(crate) mod replay;
 pub(crate) mod rules;
 pub(crate) mod search;
 pub(crate) mod selftest;

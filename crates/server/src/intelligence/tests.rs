@@ -611,6 +611,7 @@ fn the_pipelines_thread_consults_feeds_and_asks_what_they_do_not_know() {
     let (log, _) = Spool::open(&folder.path().join("log"), options).unwrap();
     let stop = Arc::new(AtomicBool::new(false));
     let worker = Worker {
+        folder: folder.path().to_owned(),
         log: log.clone(),
         events,
         state: Arc::clone(&state),
