@@ -424,7 +424,8 @@ fn c23_secrets_are_never_returned() {
             secret,
             &token,
             "JBSWY3DPEHPK3PXP",
-            "PRIVATE KEY",
+            // Rules look for the words that follow.
+            "-----BEGIN",
             "argon2id",
             "privatekey\":",
         ] {
