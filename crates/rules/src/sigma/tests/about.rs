@@ -193,7 +193,7 @@ fn bindings_of_one_class_are_one_target() {
     let (loaded, _) = load_with(FULL, &Options::default(), &twice);
     assert_eq!(loaded.rules[0].targets.len(), 1);
     let shown = show(&loaded.rules[0].targets[0].condition);
-    assert_eq!(shown, "((p=null & Image='x') | (q=null & Image='x'))");
+    assert_eq!(shown, "((p=null & name='x') | (q=null & name='x'))");
 }
 
 #[test]
