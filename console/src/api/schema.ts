@@ -354,7 +354,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Checks a rule or an array of rules; changes nothing. */
+        /** Checks rules: a rule or an array of rules in the classic form, or a text with Sigma documents; changes nothing. */
         post: operations["check_rules"];
         delete?: never;
         options?: never;
@@ -371,7 +371,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Stores all rules of a document that can be used, replacing those with the same id. */
+        /** Stores all rules of a document that can be used, replacing those with the same id. The document is a rule or an array of rules in the classic form, or a text with Sigma documents. */
         post: operations["import_rules"];
         delete?: never;
         options?: never;

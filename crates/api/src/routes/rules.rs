@@ -1,5 +1,7 @@
 //! Rules: listed with what is wrong with them, checked, changed, imported.
 
+use std::collections::HashSet;
+
 use axum::{
     Json,
     extract::{Extension, Path, State},
@@ -97,7 +99,7 @@ pub(crate) async fn list(State(app): State<Shared>) -> Json<Rules> {
     })
 }
 
-/// Checks a rule or an array of rules; changes nothing.
+/// Checks rules: a rule or an array of rules in the classic form, or a text with Sigma documents; changes nothing.
 #[utoipa::path(post, path = "/rules/check", tag = "rules", operation_id = "check_rules", request_body = Object,
     responses((status = 200, body = Checked), (status = "default", body = ErrorBody)))]
 pub(crate) async fn check(
@@ -165,7 +167,7 @@ pub(crate) async fn put(
     Ok(Json(checked))
 }
 
-/// Stores all rules of a document that can be used, replacing those with the same id.
+/// Stores all rules of a document that can be used, replacing those with the same id. The document is a rule or an array of rules in the classic form, or a text with Sigma documents.
 #[utoipa::path(post, path = "/rules/import", tag = "rules", operation_id = "import_rules", request_body = Object,
     responses((status = 200, body = Imported), (status = "default", body = ErrorBody)))]
 pub(crate) async fn import(
@@ -176,7 +178,16 @@ pub(crate) async fn import(
     let imported = app
         .run(move |app| {
             let (rules, diagnostics) = load(&document)?;
-            let (imported, given) = (rules.len(), document.as_array().map_or(1, Vec::len));
+            let imported = rules.len();
+            let broken: HashSet<&str> = diagnostics
+                .iter()
+                .filter(|finding| finding.severity == "error")
+                .map(|finding| finding.rule.as_str())
+                .collect();
+            let refused = match document.as_array() {
+                Some(given) => given.len().saturating_sub(imported),
+                None => broken.len(),
+            };
             if rules.is_empty() {
                 return Err(
                     Error::new(Kind::InvalidRules, "none of the rules can be used")
@@ -188,7 +199,7 @@ pub(crate) async fn import(
                 .put_rules(rules, &caller.actor(), now())?;
             Ok(Imported {
                 imported,
-                refused: given.saturating_sub(imported),
+                refused,
                 diagnostics,
             })
         })
@@ -203,6 +214,16 @@ fn load(document: &Value) -> Result<(Vec<yinglong_model::rule::Rule>, Vec<Findin
             "at most 10000 rules are read at once",
         ));
     }
-    let (rules, diagnostics) = yinglong_rules::load(&document.to_string());
+    let (rules, diagnostics) = match document {
+        // A text is Sigma: one document or several.
+        Value::String(text) => yinglong_rules::read(text, ""),
+        document => yinglong_rules::load(&document.to_string()),
+    };
+    if rules.len() > MOST {
+        return Err(Error::new(
+            Kind::TooLarge,
+            "at most 10000 rules are read at once",
+        ));
+    }
     Ok((rules, diagnostics.into_iter().map(Finding::from).collect()))
 }

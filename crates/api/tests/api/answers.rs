@@ -491,3 +491,45 @@ fn c22_agents_find_servers_and_authority_without_sign_in() {
     let key = api.get("/json/publickey", &Who::Nobody).text;
     assert_eq!(key, api.server.authority().certificate_pem());
 }
+
+#[test]
+fn c17_sigma_documents_are_checked_stored_and_listed() {
+    let api = Api::start();
+    let admin = api.sign_in("admin");
+    let yaml = "title: Netcat\nid: 3f0f2a2e-5f3a-4a0e-9a44-6b8d7d1f0a01\n\
+        logsource: {product: linux, category: process_creation}\n\
+        detection: {s: {Image|endswith: /nc}, condition: s}\nlevel: high\n\
+        ---\ntitle: Broken\nlogsource: {product: linux, category: process_creation}\n\
+        detection: {s: {Image|ends: /nc}, condition: s}\n";
+    let done = api
+        .call("POST", "/api/v1/rules/import", &admin, Some(&json!(yaml)))
+        .json();
+    assert_eq!(done["imported"], 1, "{done}");
+    assert_eq!(done["refused"], 1, "{done}");
+    assert_eq!(done["diagnostics"][0]["rule"], "Broken", "{done}");
+    let listed = api.get("/api/v1/rules", &admin).json();
+    let rule = listed["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|rule| rule["id"] == "3f0f2a2e-5f3a-4a0e-9a44-6b8d7d1f0a01")
+        .unwrap();
+    assert_eq!(rule["meta"]["name"], "Netcat");
+    assert_eq!(rule["source"], "process");
+    assert!(rule["sigma"].as_str().unwrap().starts_with("title: Netcat"));
+    let cloud = "title: Cloud\nlogsource: {product: aws, service: cloudtrail}\n\
+        detection: {s: {eventName: x}, condition: s}\n";
+    let done = api
+        .call("POST", "/api/v1/rules/import", &admin, Some(&json!(cloud)))
+        .json();
+    let reason = done["diagnostics"][0]["reason"].as_str();
+    let listed = api.get("/api/v1/rules", &admin).json();
+    let told = listed["diagnostics"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|found| {
+            found["rule"] == "Cloud" && found["reason"].as_str().unwrap().contains("cannot fire")
+        });
+    assert!(told, "{done} {reason:?}");
+}

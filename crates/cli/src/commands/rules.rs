@@ -1,6 +1,9 @@
 //! `yinglong rules`: what is detected.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, bail};
 use yinglong_api::routes::rules::{Finding, Imported, Rules};
@@ -26,7 +29,7 @@ enum Action {
     },
     /// Checks files with rules; needs no server.
     Check {
-        /// JSON files: one rule, or an array of them.
+        /// Files: JSON with one rule or an array of them, or Sigma YAML.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
@@ -34,7 +37,7 @@ enum Action {
     Import {
         #[command(flatten)]
         target: Target,
-        /// JSON file: one rule, or an array of them.
+        /// JSON with one rule or an array of them, or Sigma YAML with one document or several.
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
@@ -63,8 +66,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
         Action::Check { files } => check(files),
         Action::Import { target, file } => {
-            let document: serde_json::Value = serde_json::from_str(&read(file)?)
-                .with_context(|| format!("`{}` is not JSON", file.display()))?;
+            let text = read(file)?;
+            let document = if text.trim_start().starts_with(['[', '{']) {
+                serde_json::from_str(&text)
+                    .with_context(|| format!("`{}` is not JSON", file.display()))?
+            } else {
+                serde_json::Value::String(text)
+            };
             let done: Imported = target.client()?.post("/rules/import", &document)?;
             report(&done.diagnostics);
             output::print(&format!(
@@ -85,7 +93,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 fn check(files: &[PathBuf]) -> anyhow::Result<()> {
     let mut errors = 0_usize;
     for file in files {
-        let (rules, diagnostics) = yinglong_rules::load(&read(file)?);
+        let name = file.display().to_string();
+        let (rules, mut diagnostics) = yinglong_rules::read(&read(file)?, &name);
+        let set = yinglong_rules::compile(&rules, &BTreeMap::new());
+        diagnostics.extend(
+            set.diagnostics
+                .into_iter()
+                .filter(|d| d.path == "logsource"),
+        );
         errors += diagnostics
             .iter()
             .filter(|diagnostic| diagnostic.is_error())
