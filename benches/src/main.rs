@@ -229,11 +229,17 @@ fn ours(
                 .collect()
         },
     );
-    let always = engine.always_evaluated().len();
+    let always = engine.always_evaluated();
     eprintln!(
-        "  {always} of {} rules are looked at for every event",
+        "  {} of {} rules have no text to look for",
+        always.len(),
         ids.len()
     );
+    if verbose {
+        always
+            .iter()
+            .for_each(|about| eprintln!("    {}", about.name));
+    }
     Figures {
         loaded: ids.len(),
         parse_ms,

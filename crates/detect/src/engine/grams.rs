@@ -6,6 +6,8 @@
 //! per byte, however many literals there are, as long as their grams are rare: they are chosen by
 //! the frequencies of a sample where there is one.
 
+use memchr::memmem::Finder;
+
 use super::literals::{Anchor, Literals};
 
 /// How often grams occur in sampled values, by hash.
@@ -42,7 +44,13 @@ impl Frequencies {
 #[derive(Default)]
 pub(crate) struct Grams {
     tables: Vec<Table>,
+    /// A few literals are looked for one by one instead, each with its number: that is faster than
+    /// testing every place of the text.
+    few: Vec<(u32, Finder<'static>, u32)>,
 }
+
+/// Literals that are few.
+const FEW: usize = 3;
 
 impl Grams {
     /// Indexes literals, each with the number that a hit is reported by.
@@ -52,6 +60,16 @@ impl Grams {
         frequencies: &Frequencies,
     ) -> Self {
         let mut tables = Vec::new();
+        if wanted.len() <= FEW {
+            let few = wanted.iter().map(|(id, number)| {
+                let finder = Finder::new(literals.text(*id)).into_owned();
+                (*id, finder, *number)
+            });
+            return Self {
+                tables,
+                few: few.collect(),
+            };
+        }
         for width in 1..=4_usize {
             let of_width = wanted
                 .iter()
@@ -60,20 +78,33 @@ impl Grams {
             let table = Table::new(width, literals, of_width, frequencies);
             tables.extend(table);
         }
-        Self { tables }
+        Self {
+            tables,
+            few: Vec::new(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.tables.iter().map(|t| t.entries.len()).sum()
     }
     pub(crate) fn is_empty(&self) -> bool {
-        self.tables.is_empty()
+        self.tables.is_empty() && self.few.is_empty()
     }
 
     /// Calls `found` with the number of each literal that is in the text where its anchor allows;
     /// more than once when it is there more than once.
     #[inline]
     pub(crate) fn scan(&self, text: &[u8], literals: &Literals, mut found: impl FnMut(u32)) {
+        for (literal, finder, number) in &self.few {
+            let found_there = match literals.anchor(*literal) {
+                Anchor::Any => finder.find(text).is_some(),
+                Anchor::Start => text.starts_with(finder.needle()),
+                Anchor::End => text.ends_with(finder.needle()),
+            };
+            if found_there {
+                found(*number);
+            }
+        }
         for table in &self.tables {
             match table.width {
                 4 => table.scan::<4>(text, literals, &mut found),

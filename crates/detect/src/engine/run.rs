@@ -145,9 +145,17 @@ impl<'r, 'e> Run<'r, 'e> {
     /// Looks for keywords in the values of fields that no rule of the route names.
     fn scan_others(&mut self, each: &mut impl FnMut(u32)) {
         let route = self.route;
-        let Scratch { marks, folded, .. } = &mut *self.scratch;
+        let Scratch {
+            marks,
+            folded,
+            others,
+            ..
+        } = &mut *self.scratch;
+        let mut place = 0;
         self.element.fields.each(&mut |name, raw| {
-            if route.searched.contains(name) {
+            let searched = others.is_searched(place, name, &route.searched);
+            place += 1;
+            if searched {
                 return;
             }
             folded.clear();

@@ -1,7 +1,8 @@
 //! What one thread needs to judge events, used again for every event.
 
-use rustc_hash::FxHasher;
-use std::hash::Hasher as _;
+use std::{hash::Hasher as _, sync::Arc};
+
+use rustc_hash::{FxHashSet, FxHasher};
 
 use super::values::Values;
 
@@ -13,6 +14,41 @@ pub(crate) struct Scratch {
     pub(crate) memos: Vec<Memo>,
     /// A folded value that is needed for a moment.
     pub(crate) folded: Vec<u8>,
+    pub(crate) others: Others,
+}
+
+/// Which of an element's fields were searched with the fields that rules name. Elements of a class
+/// show their fields in much the same order, so that a name is compared with the one that was in
+/// its place before it is looked up.
+#[derive(Default)]
+pub(crate) struct Others {
+    known: Vec<(Box<str>, bool)>,
+}
+
+/// Fields of which the place is remembered.
+const PLACES: usize = 256;
+
+impl Others {
+    pub(crate) fn is_searched(
+        &mut self,
+        place: usize,
+        name: &str,
+        searched: &FxHashSet<Arc<str>>,
+    ) -> bool {
+        if let Some((known, is_searched)) = self.known.get(place)
+            && **known == *name
+        {
+            return *is_searched;
+        }
+        let is_searched = searched.contains(name);
+        let entry = (Box::from(name), is_searched);
+        if place == self.known.len() && place < PLACES {
+            self.known.push(entry);
+        } else if let Some(slot) = self.known.get_mut(place) {
+            *slot = entry;
+        }
+        is_searched
+    }
 }
 
 /// What is known about predicates, sets and rules in the current event.
