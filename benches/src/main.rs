@@ -3,6 +3,7 @@
 //!
 //! `cargo run --release --manifest-path benches/Cargo.toml -- --help`
 
+mod agents;
 mod corpus;
 mod events;
 mod templates;
@@ -25,6 +26,9 @@ struct Args {
     /// Archive of public Sigma rules.
     #[arg(long, default_value = "../shared/data/sigma-rules.tar.xz")]
     archive: PathBuf,
+    /// Measures decoding, the classic and the default rules over events of agents instead.
+    #[arg(long)]
+    agents: bool,
     /// Whose rules and events.
     #[arg(long, value_enum, default_value = "windows")]
     system: Platform,
@@ -308,6 +312,10 @@ fn print(name: &str, figures: &Figures) {
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    if args.agents {
+        agents::run();
+        return Ok(());
+    }
     let (system, base, events) = match args.system {
         Platform::Windows => (
             System::Windows,

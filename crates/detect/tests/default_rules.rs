@@ -105,13 +105,8 @@ fn engine() -> Engine {
 #[test]
 fn r02_every_default_rule_matches_its_examples_and_no_near_miss() {
     let engine = engine();
-    // A dollar sign is too short to look for; accounts are few.
-    let always: Vec<_> = engine
-        .always_evaluated()
-        .iter()
-        .map(|about| &about.name)
-        .collect();
-    assert_eq!(always, ["Hidden account"], "rules need a text to look for");
+    let always = engine.always_evaluated();
+    assert!(always.is_empty(), "without a text to look for: {always:#?}");
     let mut scratch = Scratch::default();
     let mut wrong = Vec::new();
     for (file, text) in default_rules() {

@@ -27,6 +27,8 @@ pub(crate) struct FieldIndex {
     networks: Networks,
     /// Predicates about whether there is a value.
     presence: Vec<(Presence, u32)>,
+    /// A byte that is in every value for which something here holds, whatever its case.
+    mark: Option<u8>,
 }
 
 #[derive(Clone, Copy)]
@@ -67,6 +69,7 @@ impl FieldIndex {
             }
         }
         index.grams = Grams::new(&parts.literals, &wanted, frequencies);
+        index.mark = index.common_mark(&parts.literals, &wanted);
         index
     }
 
@@ -78,6 +81,29 @@ impl FieldIndex {
             self.presence.len()
         )
     }
+    /// Whether the value can be passed over without being folded.
+    #[inline]
+    pub(crate) fn passes_over(&self, raw: &str) -> bool {
+        self.mark
+            .is_some_and(|mark| memchr::memchr(mark, raw.as_bytes()).is_none())
+    }
+
+    fn common_mark(&self, literals: &Literals, wanted: &[(u32, u32)]) -> Option<u8> {
+        if !self.presence.is_empty() || !self.networks.is_empty() {
+            return None;
+        }
+        let texts = || {
+            let found = wanted.iter().map(|(literal, _)| literals.text(*literal));
+            found.chain(self.equal.keys().map(|text| &**text))
+        };
+        // Letters have other cases, and other characters than these fold to nothing else.
+        let first = texts().next()?;
+        let marks = first.iter().copied().filter(u8::is_ascii_punctuation);
+        marks
+            .into_iter()
+            .find(|mark| texts().all(|text| text.contains(mark)))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.grams.is_empty()
             && self.equal.is_empty()

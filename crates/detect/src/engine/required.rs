@@ -7,8 +7,10 @@ use regex_syntax::{
 
 use crate::fold::fold_char;
 
-/// Shorter literals are in too many texts to be worth looking for.
+/// Shorter literals are in too many texts to be worth looking for, unless they have a character that
+/// command lines and paths seldom have.
 const SHORTEST_BYTES: usize = 3;
+const COMMON_MARKS: &[u8] = b" \\/.-:\"'=_,@";
 /// More alternatives than this are not rarer than the expression is slow.
 const MOST: usize = 64;
 
@@ -74,7 +76,9 @@ fn take_run(run: &mut String) -> Option<Vec<String>> {
     let longest = text
         .split(|c: char| !c.is_ascii())
         .max_by_key(|part| part.len())?;
-    (longest.len() >= SHORTEST_BYTES).then(|| vec![longest.to_owned()])
+    let is_rare = |byte: u8| !byte.is_ascii_alphanumeric() && !COMMON_MARKS.contains(&byte);
+    let worth_it = longest.len() >= SHORTEST_BYTES || longest.bytes().any(is_rare);
+    worth_it.then(|| vec![longest.to_owned()])
 }
 
 /// Keeps the longer literals; of equally long ones, fewer.
@@ -168,6 +172,7 @@ mod tests {
         check(r"(?i)FromBase64String\(", false, &["frombase64string("]);
         check(r"[a-z]+://x", false, &["://x"]);
         check(r"(abc)+d?", false, &["abc"]);
+        check(r"\w+`\w", false, &["`"]);
     }
 
     #[test]

@@ -153,6 +153,10 @@ impl<'r, 'e> Run<'r, 'e> {
         } = &mut *self.scratch;
         let mut place = 0;
         self.element.fields.each(&mut |name, raw| {
+            if route.keyword.passes_over(raw) {
+                place += 1;
+                return;
+            }
             let searched = others.is_searched(place, name, &route.searched);
             place += 1;
             if searched {

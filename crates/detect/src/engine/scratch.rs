@@ -42,7 +42,8 @@ impl Others {
         }
         let is_searched = searched.contains(name);
         let entry = (Box::from(name), is_searched);
-        if place == self.known.len() && place < PLACES {
+        if place >= self.known.len() && place < PLACES {
+            self.known.resize_with(place, Default::default);
             self.known.push(entry);
         } else if let Some(slot) = self.known.get_mut(place) {
             *slot = entry;
