@@ -7,6 +7,8 @@
 mod client;
 mod commands;
 mod output;
+mod recording;
+mod ruleset;
 mod selftest;
 
 use std::process::ExitCode;

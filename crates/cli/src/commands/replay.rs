@@ -2,26 +2,24 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeMap, HashSet},
-    fs,
+    collections::HashSet,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde::Serialize;
 use yinglong_correlate::{Correlator, Limits, Match};
-use yinglong_detect::{Element, Engine, Fields, Name, Sample, Scratch};
-use yinglong_model::{AgentId, Timestamp, config::List, rule::Rule};
+use yinglong_detect::{Element, Engine, Sample, Scratch};
+use yinglong_model::{AgentId, Timestamp, config::List};
 use yinglong_replay::{Reader, Record, View};
-use yinglong_rules::{
-    About, Compiled, Diagnostic,
-    correlation::Correlation,
-    sigma::{self, Mapping, Options},
-    taxonomy::{self, Binding, Feed, LogSource},
-};
+use yinglong_rules::{About, Compiled, correlation::Correlation, taxonomy::Feed};
 
-use crate::output;
+use crate::{
+    output,
+    recording::Recording,
+    ruleset::{self, Refused, Sources},
+};
 
 /// Runs recorded events through rules: exported events, EVTX, Windows events in JSON, auditd and
 /// text logs. Needs no server.
@@ -40,15 +38,6 @@ pub(crate) struct Args {
     /// Prints one line of JSON per match, then one with the summary.
     #[arg(long)]
     json: bool,
-}
-
-/// A rule that is not evaluated.
-#[derive(Serialize)]
-struct Refused {
-    rule: String,
-    title: String,
-    file: String,
-    reason: String,
 }
 
 #[derive(Serialize)]
@@ -78,23 +67,27 @@ struct Summary {
     refused: Vec<Refused>,
 }
 
-/// What recordings have.
-struct Recorded;
-
-impl Mapping for Recorded {
-    fn bindings(&self, source: &LogSource) -> Result<Vec<Binding>, String> {
-        taxonomy::delivered(source, Feed::Recordings)
-    }
-}
-
 /// Does what is asked.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut summary = Summary::default();
-    let (rules, correlations) = load(args, &mut summary)?;
-    summary.rules.loaded = rules.len() + correlations.len();
-    summary.rules.refused = summary.refused.len();
-    let mut replay = Replay::new(rules, &correlations, args.json);
-    for file in files(&args.files, &|_| true)? {
+    let lists = ruleset::lists(args.lists.as_deref())?;
+    let sources = if args.rules.is_empty() {
+        Sources::built_in()
+    } else {
+        Sources::read(&args.rules)?
+    };
+    let set = sources.compile(lists, Feed::Recordings);
+    for error in &sources.unreadable {
+        eprintln!("{}", output::line(error));
+    }
+    for diagnostic in set.diagnostics.iter().filter(|found| found.is_error()) {
+        eprintln!("{}", output::line(&diagnostic.to_string()));
+    }
+    summary.rules.loaded = set.rules.len() + set.correlations.len();
+    summary.rules.refused = set.refused.len();
+    summary.refused = set.refused;
+    let mut replay = Replay::new(set.rules, &set.correlations, args.json);
+    for file in ruleset::files(&args.files, &|_| true)? {
         let shown = file.display().to_string();
         if let Err(error) = replay.file(&file, &mut summary) {
             eprintln!("{}", output::line(&format!("{shown}: {error:#}")));
@@ -124,64 +117,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-fn load(args: &Args, summary: &mut Summary) -> anyhow::Result<(Vec<Compiled>, Vec<Correlation>)> {
-    let lists: BTreeMap<String, Vec<String>> = match &args.lists {
-        Some(file) => serde_json::from_str(&read(file)?)
-            .with_context(|| format!("`{}` is not an object of lists", file.display()))?,
-        None => BTreeMap::new(),
-    };
-    let mut classic: Vec<Rule> = Vec::new();
-    let mut documents = Vec::new();
-    let mut diagnostics: Vec<Diagnostic> = Vec::new();
-    let mut take = |text: &str, name: &str| {
-        if text.trim_start().starts_with(['[', '{']) {
-            let (rules, found) = yinglong_rules::load(text);
-            classic.extend(rules);
-            diagnostics.extend(found);
-        } else {
-            let (parsed, found) = sigma::parse(text, name);
-            documents.extend(parsed);
-            diagnostics.extend(found);
-        }
-    };
-    if args.rules.is_empty() {
-        for (name, text) in yinglong_rules::default_rules() {
-            take(text, name);
-        }
-    }
-    let is_rule = |path: &Path| {
-        let name = path.to_string_lossy();
-        let rule = [".yml", ".yaml", ".json"]
-            .iter()
-            .any(|ending| name.ends_with(ending));
-        rule && !name.ends_with(".test.json")
-    };
-    for file in files(&args.rules, &is_rule)? {
-        match read(&file) {
-            Ok(text) => take(&text, &file.display().to_string()),
-            Err(error) => eprintln!("{}", output::line(&format!("{error:#}"))),
-        }
-    }
-    let set = yinglong_rules::compile(&classic, &lists);
-    let options = Options { site_lists: lists };
-    let loaded = sigma::compile_with(&documents, &options, &Recorded);
-    diagnostics.extend(set.diagnostics);
-    diagnostics.extend(loaded.diagnostics);
-    for diagnostic in diagnostics.iter().filter(|found| found.is_error()) {
-        eprintln!("{}", output::line(&diagnostic.to_string()));
-    }
-    let refused = loaded.refused.into_iter().map(|refused| Refused {
-        rule: refused.id,
-        title: refused.title,
-        file: refused.file,
-        reason: refused.reason,
-    });
-    summary.refused.extend(refused);
-    let mut rules = set.rules;
-    rules.extend(loaded.rules);
-    Ok((rules, loaded.correlations))
 }
 
 /// Engine and memory of a replay.
@@ -307,72 +242,4 @@ impl Replay {
         let text = format!("{file}:{record}: {}: {}", about.severity, about.name);
         output::print(&format!("{}\n", output::line(&text)))
     }
-}
-
-/// A view as rules see it.
-struct Recording<'v>(&'v View);
-
-impl Fields for Recording<'_> {
-    fn get(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.0.get(name).map(Cow::Borrowed)
-    }
-
-    fn find(&self, name: &Name) -> Option<Cow<'_, str>> {
-        // Records of one kind have their fields in one order.
-        if let Some((known, value)) = self.0.fields.get(usize::from(name.place()))
-            && known == name.as_str()
-        {
-            return Some(Cow::Borrowed(value));
-        }
-        let place = self
-            .0
-            .iter()
-            .position(|(known, _)| known == name.as_str())?;
-        name.note(u16::try_from(place).unwrap_or(Name::UNKNOWN));
-        let (_, value) = self.0.fields.get(place)?;
-        Some(Cow::Borrowed(value))
-    }
-
-    fn each(&self, visit: &mut dyn FnMut(&str, &str)) {
-        for (name, value) in self.0.iter() {
-            visit(name, value);
-        }
-    }
-}
-
-/// Files that are named, and those below folders that are; sorted, each once. Links to folders are
-/// not followed.
-fn files(named: &[PathBuf], wanted: &dyn Fn(&Path) -> bool) -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut folders = Vec::new();
-    for path in named {
-        let kind =
-            fs::metadata(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        if kind.is_dir() {
-            folders.push(path.clone());
-        } else {
-            found.push(path.clone());
-        }
-    }
-    while let Some(folder) = folders.pop() {
-        let entries =
-            fs::read_dir(&folder).with_context(|| format!("cannot read `{}`", folder.display()))?;
-        for entry in entries {
-            let entry = entry?;
-            let hidden = entry.file_name().to_string_lossy().starts_with('.');
-            let kind = entry.file_type()?;
-            if kind.is_dir() && !hidden {
-                folders.push(entry.path());
-            } else if !kind.is_dir() && !hidden && wanted(&entry.path()) {
-                found.push(entry.path());
-            }
-        }
-    }
-    found.sort();
-    found.dedup();
-    Ok(found)
-}
-
-fn read(file: &Path) -> anyhow::Result<String> {
-    fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))
 }
