@@ -6,6 +6,7 @@
 
 mod client;
 mod commands;
+mod json_place;
 mod output;
 mod recording;
 mod ruleset;

@@ -11,14 +11,17 @@ use std::{
 };
 
 use anyhow::Context as _;
-use serde::Serialize;
+use serde::{Serialize, de::IgnoredAny};
+use serde_json::Value;
 use yinglong_model::rule::Rule;
 use yinglong_rules::{
-    Compiled, Delivered, Diagnostic,
+    About, Compiled, Delivered, Diagnostic, Place,
     correlation::Correlation,
     sigma::{self, Document, Mapping, Options},
     taxonomy::{self, Binding, Feed, LogSource},
 };
+
+use crate::json_place;
 
 /// Values of placeholders in Sigma rules, by name.
 pub(crate) type Lists = BTreeMap<String, Vec<String>>;
@@ -35,6 +38,19 @@ pub(crate) struct Sources {
     diagnostics: Vec<Diagnostic>,
     /// Why files cannot be read, with their names.
     pub(crate) unreadable: Vec<String>,
+    /// Rules of the classic language that are broken.
+    pub(crate) broken: Vec<Refused>,
+    /// Where they are, in the order read.
+    pub(crate) origins: Vec<Origin>,
+}
+
+/// Where a rule is.
+pub(crate) struct Origin {
+    /// Its id; empty when it has none of its own.
+    pub(crate) id: String,
+    pub(crate) title: String,
+    pub(crate) place: Place,
+    pub(crate) classic: bool,
 }
 
 /// Rules as engines take them.
@@ -46,12 +62,14 @@ pub(crate) struct Rules {
 }
 
 /// A rule that is not evaluated.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub(crate) struct Refused {
     pub(crate) rule: String,
     pub(crate) title: String,
     pub(crate) file: String,
     pub(crate) reason: String,
+    #[serde(skip)]
+    pub(crate) place: Place,
 }
 
 /// What recordings have.
@@ -90,14 +108,46 @@ impl Sources {
 
     fn take(&mut self, text: &str, name: &str) {
         if text.trim_start().starts_with(['[', '{']) {
-            let (rules, found) = yinglong_rules::load(text);
+            let (rules, mut found) = yinglong_rules::load(text);
+            for diagnostic in &mut found {
+                let place = match serde_json::from_str::<IgnoredAny>(text) {
+                    Ok(_) => json_place::find(text, name, &diagnostic.path),
+                    Err(error) => {
+                        json_place::line_and_column(text, name, error.line(), error.column())
+                    }
+                };
+                diagnostic.place = Some(place);
+            }
+            self.broken.extend(broken(&found, name));
+            self.origins.extend(origins(text, name, &rules));
             self.classic.extend(rules);
             self.diagnostics.extend(found);
         } else {
             let (parsed, found) = sigma::parse(text, name);
+            let origin = |document: &Document| Origin {
+                id: document.id().unwrap_or_default().to_owned(),
+                title: document.title().to_owned(),
+                place: document.place(),
+                classic: false,
+            };
+            self.origins.extend(parsed.iter().map(origin));
             self.documents.extend(parsed);
             self.diagnostics.extend(found);
         }
+    }
+
+    /// Where a compiled rule is.
+    pub(crate) fn origin(&self, about: &About) -> Option<&Origin> {
+        let by_id = self.origins.iter().find(|origin| origin.id == about.id);
+        by_id.or_else(|| {
+            let mut origins = self.origins.iter();
+            origins.find(|origin| origin.title == about.name)
+        })
+    }
+
+    /// Rules that are switched off.
+    pub(crate) fn disabled(&self) -> usize {
+        self.classic.iter().filter(|rule| !rule.enabled).count()
     }
 
     /// Compiles them for what a feed delivers.
@@ -117,6 +167,7 @@ impl Sources {
             title: refused.title,
             file: refused.file,
             reason: refused.reason,
+            place: refused.place,
         });
         let mut rules = set.rules;
         rules.extend(loaded.rules);
@@ -127,6 +178,52 @@ impl Sources {
             diagnostics,
         }
     }
+}
+
+/// Rules of a text of the classic language with errors, each with the first.
+fn broken(found: &[Diagnostic], file: &str) -> Vec<Refused> {
+    let mut broken: Vec<(&str, Refused)> = Vec::new();
+    for diagnostic in found.iter().filter(|found| found.is_error()) {
+        let element = match diagnostic.path.split_once(']') {
+            Some((element, _)) if element.starts_with('[') => element,
+            _ => "",
+        };
+        if broken.last().is_none_or(|(last, _)| *last != element) {
+            let refused = Refused {
+                rule: String::new(),
+                title: diagnostic.rule.clone(),
+                file: file.to_owned(),
+                reason: format!("{}: {}", diagnostic.path, diagnostic.reason),
+                place: diagnostic
+                    .place
+                    .clone()
+                    .unwrap_or_else(|| json_place::find("", file, "")),
+            };
+            broken.push((element, refused));
+        }
+    }
+    broken.into_iter().map(|(_, refused)| refused).collect()
+}
+
+/// Where the rules of a text of the classic language are that can be used.
+fn origins(text: &str, name: &str, rules: &[Rule]) -> Vec<Origin> {
+    let written: Value = serde_json::from_str(text).unwrap_or_default();
+    let path_of = |rule: &Rule| {
+        let written = written.as_array()?;
+        let place = written.iter().position(|value| {
+            let id = value.get("id").and_then(Value::as_str).unwrap_or_default();
+            let named = value.pointer("/meta/name").and_then(Value::as_str);
+            id == rule.id || (id.is_empty() && named == Some(&rule.meta.name))
+        })?;
+        Some(format!("[{place}]"))
+    };
+    let origin = |rule: &Rule| Origin {
+        id: rule.id.clone(),
+        title: rule.meta.name.clone(),
+        place: json_place::find(text, name, &path_of(rule).unwrap_or_default()),
+        classic: true,
+    };
+    rules.iter().map(origin).collect()
 }
 
 /// Named lists of a file: `{"name": ["value"]}`.

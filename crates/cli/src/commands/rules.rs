@@ -1,14 +1,13 @@
 //! `yinglong rules`: what is detected.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+mod check;
+
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use yinglong_api::routes::rules::{Finding, Imported, Rules};
 
-use crate::{client::Target, output};
+use crate::{client::Target, output, ruleset};
 
 /// Lists, checks and imports rules.
 #[derive(clap::Args)]
@@ -27,12 +26,8 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Checks files with rules; needs no server.
-    Check {
-        /// Files: JSON with one rule or an array of them, or Sigma YAML.
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-    },
+    /// Checks rules in files; needs no server.
+    Check(check::Args),
     /// Stores the rules of a file, replacing those with the same id.
     Import {
         #[command(flatten)]
@@ -64,9 +59,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             });
             output::table(["ID", "STATE", "LEVEL", "SOURCE", "SYSTEM", "NAME"], rows)
         }
-        Action::Check { files } => check(files),
+        Action::Check(args) => check::run(args),
         Action::Import { target, file } => {
-            let text = read(file)?;
+            let text = ruleset::read(file)?;
             let document = if text.trim_start().starts_with(['[', '{']) {
                 serde_json::from_str(&text)
                     .with_context(|| format!("`{}` is not JSON", file.display()))?
@@ -90,40 +85,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-fn check(files: &[PathBuf]) -> anyhow::Result<()> {
-    let mut errors = 0_usize;
-    for file in files {
-        let name = file.display().to_string();
-        let (rules, mut diagnostics) = yinglong_rules::read(&read(file)?, &name);
-        let set = yinglong_rules::compile(&rules, &BTreeMap::new());
-        diagnostics.extend(
-            set.diagnostics
-                .into_iter()
-                .filter(|d| d.path == "logsource"),
-        );
-        errors += diagnostics
-            .iter()
-            .filter(|diagnostic| diagnostic.is_error())
-            .count();
-        for diagnostic in &diagnostics {
-            eprintln!(
-                "{}: {}",
-                file.display(),
-                output::line(&diagnostic.to_string())
-            );
-        }
-        output::print(&format!(
-            "{}: {} rules can be used\n",
-            file.display(),
-            rules.len()
-        ))?;
-    }
-    if errors > 0 {
-        bail!("{errors} errors; correct them before the rules are imported");
-    }
-    Ok(())
-}
-
 fn report(findings: &[Finding]) {
     for finding in findings {
         let Finding {
@@ -142,8 +103,4 @@ fn report(findings: &[Finding]) {
         );
         eprintln!("{}", output::line(&text));
     }
-}
-
-fn read(file: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))
 }

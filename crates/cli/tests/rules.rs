@@ -1,0 +1,141 @@
+//! `yinglong rules` on files, as people run it, without a server.
+
+#![allow(clippy::unwrap_used, reason = "what is missing in a test fails it")]
+
+mod program;
+
+use program::Folder;
+use serde_json::{Value, json};
+
+const RULE: &str = "title: Reads the accounts
+id: 0d7f3c1e-5a0b-4f6e-9a51-1f4c2f0f4b01
+logsource: {product: linux, category: process_creation}
+detection:
+  selection:
+    CommandLine|contains: /etc/shadow
+  filter:
+    User: root
+  condition: selection and not filter
+level: high
+tags: [attack.credential-access, attack.t1003.008]
+";
+const CLASSIC: &str = r#"[{"id":"runs-id","enabled":true,"and":true,"source":"process",
+"system":"linux","meta":{"name":"Runs whoami","author":"t","description":"d","level":2,
+"attack":["T1033"]},
+"rules":{"name":{"type":"regex","data":"^whoami$"}}}]"#;
+
+fn lines(text: &str) -> Vec<Value> {
+    let lines = text.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn rules_without_a_fault_are_counted() {
+    let folder = Folder::new();
+    folder.write("rules/a.yml", RULE);
+    folder.write("rules/b.json", CLASSIC);
+    folder.write("rules/b.test.json", "{");
+    let said = folder.succeed(&["rules", "check", "rules"]);
+    assert_eq!(
+        said,
+        "2 rules loaded, 0 refused, 0 switched off; 0 errors, 0 warnings\n"
+    );
+}
+
+#[test]
+fn each_finding_has_its_place_its_reason_and_the_name_that_was_meant() {
+    let folder = Folder::new();
+    let sigma = RULE.replace("selection and", "selektion and");
+    folder.write("rules/a.yml", &sigma);
+    let classic = CLASSIC.replace(r#""name":{"type""#, r#""nmae":{"type""#);
+    folder.write("rules/b.json", &classic);
+    folder.write("rules/c.json", "[\n  {,}\n]");
+    let (said, errors) = folder.fail(&["rules", "check", "rules"]);
+    let said_of = |file: &str| {
+        let mut lines = errors.lines();
+        let line = lines.find(|line| line.starts_with(file));
+        line.unwrap_or_else(|| panic!("{file}: {errors}"))
+            .to_owned()
+    };
+    let sigma = said_of("rules/a.yml:9:");
+    assert!(
+        sigma.contains(": error: rule `Reads the accounts`: "),
+        "{sigma}"
+    );
+    let classic = said_of("rules/b.json:4:10: error: rule `Runs whoami`: [0].rules.nmae: ");
+    assert!(classic.ends_with("did you mean `name`?"), "{classic}");
+    said_of("rules/c.json:2:4: error: ");
+    assert!(said.starts_with("0 rules loaded, 3 refused, "), "{said}");
+}
+
+#[test]
+fn a_rule_nothing_delivers_is_refused_for_agents_and_loaded_for_recordings() {
+    let folder = Folder::new();
+    let registry = "title: Registry\nid: 0d7f3c1e-5a0b-4f6e-9a51-1f4c2f0f4b05\n\
+        logsource: {product: windows, category: registry_set}\n\
+        detection:\n  s: {TargetObject|contains: CurrentVersion}\n  condition: s\nlevel: low\n";
+    folder.write("registry.yml", registry);
+    let agents = lines(&folder.succeed(&["rules", "check", "registry.yml", "--json"]));
+    assert_eq!(agents.len(), 2);
+    assert_eq!(agents[0]["severity"], "warning");
+    assert_eq!(agents[0]["place"]["file"], "registry.yml");
+    assert_eq!(agents[1]["loaded"], 0);
+    assert_eq!(agents[1]["refused"][0]["title"], "Registry");
+    let recordings = folder.succeed(&[
+        "rules",
+        "check",
+        "registry.yml",
+        "--feed",
+        "recordings",
+        "--json",
+    ]);
+    assert_eq!(
+        lines(&recordings),
+        [
+            json!({"loaded": 1, "disabled": 0, "errors": 0, "warnings": 0, "unreadable": 0, "refused": []})
+        ]
+    );
+}
+
+#[test]
+fn a_rule_without_a_text_to_look_for_is_warned_about() {
+    let folder = Folder::new();
+    folder.write(
+        "a.yml",
+        &RULE.replace("|contains: /etc/shadow", "|re: '[0-9]+'"),
+    );
+    let output = folder.run(&["rules", "check", "a.yml"]);
+    assert!(output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.starts_with("a.yml:1:1: warning: rule `Reads the accounts`: "),
+        "{said}"
+    );
+    assert!(said.contains("looked at for every event"), "{said}");
+}
+
+#[test]
+fn an_id_that_is_used_twice_is_an_error_across_files_and_languages() {
+    let folder = Folder::new();
+    folder.write(
+        "a.yml",
+        &RULE.replace("0d7f3c1e-5a0b-4f6e-9a51-1f4c2f0f4b01", "runs-id"),
+    );
+    folder.write("b.json", CLASSIC);
+    folder.write("c.json", CLASSIC);
+    let (_, errors) = folder.fail(&["rules", "check", "b.json", "c.json"]);
+    assert!(
+        errors.contains("the rule at b.json:1 has the id `runs-id`"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn a_path_that_is_not_there_is_named() {
+    let folder = Folder::new();
+    let (said, errors) = folder.fail(&["rules", "check", "nowhere"]);
+    assert_eq!(said, "");
+    assert!(errors.contains("cannot read `nowhere`"), "{errors}");
+}
