@@ -139,3 +139,121 @@ fn a_path_that_is_not_there_is_named() {
     assert_eq!(said, "");
     assert!(errors.contains("cannot read `nowhere`"), "{errors}");
 }
+
+const EXAMPLES: &str = r#"{"match": [{"kind": "process", "system": "linux", "count": null,
+"fields": {"name": "/usr/bin/cat", "command": "cat /etc/shadow", "user": "ann"}}],
+"near_miss": [{"kind": "process", "system": "linux", "count": null,
+"fields": {"name": "/usr/bin/cat", "command": "cat /etc/shadow", "user": "root"}}]}"#;
+
+#[test]
+fn examples_that_hold_pass_and_rules_without_are_named() {
+    let folder = Folder::new();
+    folder.write("rules/a.yml", RULE);
+    folder.write("rules/a.test.json", EXAMPLES);
+    folder.write("rules/b.json", CLASSIC);
+    let output = folder.run(&["rules", "test", "rules"]);
+    assert!(output.status.success());
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "1 files, 2 examples, 0 failures; 1 files without examples, 0 quiet matches\n"
+    );
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "rules/b.json: no examples beside it\n"
+    );
+}
+
+#[test]
+fn examples_that_do_not_hold_are_told_apart() {
+    let folder = Folder::new();
+    folder.write("a.yml", RULE);
+    let swapped = EXAMPLES
+        .replace("\"near_miss\"", "\"x\"")
+        .replace("\"match\"", "\"near_miss\"")
+        .replace("\"x\"", "\"match\"");
+    folder.write("a.test.json", &swapped);
+    let (_, errors) = folder.fail(&["rules", "test", "a.yml"]);
+    assert!(
+        errors.contains("a.test.json: match[0] is not matched: {"),
+        "{errors}"
+    );
+    assert!(
+        errors.contains("a.test.json: near_miss[0] is matched: {"),
+        "{errors}"
+    );
+    folder.write("a.test.json", &EXAMPLES.replace("\"user\"", "\"usr\""));
+    let (_, errors) = folder.fail(&["rules", "test", "a.yml"]);
+    assert!(
+        errors.contains("match[0]: `process` has no field `usr`"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn a_match_of_a_quiet_element_is_a_failure_unless_it_is_put_up_with() {
+    let folder = Folder::new();
+    folder.write("a.yml", RULE);
+    folder.write("a.test.json", EXAMPLES);
+    let element = r#"{"kind": "process", "system": "linux", "count": 9, "fields": {"name": "/usr/sbin/sudo", "command": "vi /etc/shadow"}}"#;
+    folder.write("day.ndjson", &format!("\n{element}\n"));
+    let words = ["rules", "test", "a.yml", "--quiet", "day.ndjson"];
+    let (_, errors) = folder.fail(&words);
+    assert!(
+        errors.contains("day.ndjson:2: `Reads the accounts` matches: "),
+        "{errors}"
+    );
+    let said = folder.succeed(&[&words[..], &["--quiet-matches", "1"]].concat());
+    assert!(said.ends_with("1 quiet matches\n"), "{said}");
+}
+
+#[test]
+fn the_default_rules_pass_their_tests_on_a_quiet_day() {
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../../rules");
+    let day = format!("{rules}/quiet-day/linux.ndjson");
+    let folders = ["all", "linux", "windows"].map(|name| format!("{rules}/{name}"));
+    let [all, linux, windows] = &folders;
+    let folder = Folder::new();
+    let said = folder.succeed(&[
+        "rules",
+        "test",
+        all,
+        linux,
+        windows,
+        "--quiet",
+        &day,
+        "--quiet-matches",
+        "4",
+    ]);
+    assert!(
+        said.contains(" 0 failures; 0 files without examples"),
+        "{said}"
+    );
+}
+
+#[test]
+fn only_techniques_of_rules_that_pass_are_covered() {
+    let folder = Folder::new();
+    folder.write("rules/a.yml", RULE);
+    folder.write("rules/a.test.json", EXAMPLES);
+    folder.write("rules/b.json", CLASSIC);
+    folder.write("rules/b.test.json", EXAMPLES);
+    let layer: Value =
+        serde_json::from_str(&folder.succeed(&["rules", "coverage", "rules"])).unwrap();
+    assert_eq!(layer["versions"]["layer"], "4.5");
+    assert_eq!(layer["domain"], "enterprise-attack");
+    let techniques = layer["techniques"].as_array().unwrap();
+    assert_eq!(techniques.len(), 1, "{layer}");
+    assert_eq!(techniques[0]["techniqueID"], "T1003.008");
+    assert_eq!(techniques[0]["score"], 1);
+    assert_eq!(techniques[0]["comment"], "Reads the accounts");
+}
+
+#[test]
+fn coverage_of_the_built_in_rules_says_where_their_examples_are() {
+    let (said, errors) = Folder::new().fail(&["rules", "coverage"]);
+    assert_eq!(said, "");
+    assert!(
+        errors.contains("give the folder `rules` of the source tree"),
+        "{errors}"
+    );
+}

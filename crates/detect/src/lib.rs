@@ -14,6 +14,7 @@ pub mod alerting;
 mod detection;
 mod element;
 mod engine;
+pub mod example;
 mod fold;
 mod lists;
 

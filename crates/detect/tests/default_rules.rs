@@ -7,10 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::{Value, json};
-use yinglong_detect::{Element, Engine, Fields, Sample, Scratch};
-use yinglong_model::{EventData, InventoryType, config::List, event::System, inventory};
-use yinglong_rules::{Ruleset, Source, compile, default_rules, load_default, read};
+use serde_json::Value;
+use yinglong_detect::{Engine, Sample, Scratch, example::Example};
+use yinglong_model::config::List;
+use yinglong_rules::{Ruleset, compile, default_rules, load_default, read};
 
 /// Alerts that a quiet day may raise.
 const QUIET_DAY_ALERTS: usize = 4;
@@ -19,68 +19,9 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../rules")
 }
 
-/// An element of a test file as agents deliver it.
-enum Delivered {
-    Event(EventData),
-    Inventory(inventory::Element),
-}
-
-impl Delivered {
-    fn read(element: &Value) -> Self {
-        let kind = element["kind"].as_str().expect("kind is a text");
-        let fields: BTreeMap<String, String> =
-            serde_json::from_value(element["fields"].clone()).expect("fields are texts");
-        if InventoryType::from_name(kind).is_some() {
-            return Self::Inventory(fields);
-        }
-        let typed: serde_json::Map<String, Value> = fields
-            .into_iter()
-            .map(|(name, value)| {
-                let typed = match name.as_str() {
-                    "ancestors" => json!(value.split('|').collect::<Vec<_>>()),
-                    "memfd" | "setuid" | "truncated" | "web" => json!(value == "true"),
-                    "pid" | "ppid" | "uid" | "euid" | "gid" | "session" | "loginuid"
-                    | "exit_code" | "actor_pid" | "size" => {
-                        json!(value.parse::<i64>().expect("a number"))
-                    }
-                    _ => json!(value),
-                };
-                (name, typed)
-            })
-            .collect();
-        let known = Source::from_name(kind)
-            .expect("kind is a type")
-            .field_names();
-        for name in typed.keys() {
-            assert!(known.contains(&name.as_str()), "{kind} has no field {name}");
-        }
-        let event = json!({"type": kind, "data": typed});
-        Self::Event(serde_json::from_value(event).unwrap_or_else(|e| panic!("{element}: {e}")))
-    }
-
-    fn fields(&self) -> &dyn Fields {
-        match self {
-            Self::Event(event) => event,
-            Self::Inventory(element) => element,
-        }
-    }
-}
-
 fn judge(engine: &Engine, element: &Value, scratch: &mut Scratch) -> Vec<(String, String)> {
-    let delivered = Delivered::read(element);
-    let kind = element["kind"].as_str().expect("kind is a text");
-    let element = Element {
-        class: Source::from_name(kind).expect("kind is a type").into(),
-        system: match element["system"].as_str() {
-            Some("linux") => System::Linux,
-            Some("windows") => System::Windows,
-            other => panic!("{other:?} is not a system"),
-        },
-        fields: delivered.fields(),
-        count: element["count"].as_u64(),
-        learn: false,
-    };
-    let detections = engine.evaluate(&element, scratch).detections;
+    let example = Example::read(element).unwrap_or_else(|e| panic!("{element}: {e}"));
+    let detections = engine.evaluate(&example.element(), scratch).detections;
     let named = detections.into_iter().map(|d| (d.rule_id, d.source));
     named.collect()
 }

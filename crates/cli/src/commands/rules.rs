@@ -1,6 +1,8 @@
 //! `yinglong rules`: what is detected.
 
 mod check;
+mod coverage;
+mod test;
 
 use std::path::PathBuf;
 
@@ -28,6 +30,10 @@ enum Action {
     },
     /// Checks rules in files; needs no server.
     Check(check::Args),
+    /// Runs the examples beside rules; needs no server.
+    Test(test::Args),
+    /// Prints an ATT&CK Navigator layer of what rules were shown to find; needs no server.
+    Coverage(coverage::Args),
     /// Stores the rules of a file, replacing those with the same id.
     Import {
         #[command(flatten)]
@@ -60,6 +66,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             output::table(["ID", "STATE", "LEVEL", "SOURCE", "SYSTEM", "NAME"], rows)
         }
         Action::Check(args) => check::run(args),
+        Action::Test(args) => test::run(args),
+        Action::Coverage(args) => coverage::run(args),
         Action::Import { target, file } => {
             let text = ruleset::read(file)?;
             let document = if text.trim_start().starts_with(['[', '{']) {
