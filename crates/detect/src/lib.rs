@@ -15,6 +15,7 @@ mod detection;
 mod element;
 mod engine;
 pub mod example;
+pub mod explain;
 mod fold;
 mod lists;
 

@@ -6,7 +6,10 @@ mod naive;
 use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
-use yinglong_detect::{Element, Engine, Sample, Scratch};
+use yinglong_detect::{
+    Element, Engine, Sample, Scratch,
+    explain::{Part, Trace, trace},
+};
 use yinglong_model::{config::List, event::System};
 use yinglong_rules::{
     About, Class, Compiled,
@@ -211,5 +214,56 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+/// Whether a trace has the shape of the condition, and the naive truth at every part.
+fn agrees(trace: &Trace, expr: &Expr, naive: &naive::Event<'_>) -> bool {
+    let all = |traces: &[Trace], exprs: &[Expr]| {
+        let mut pairs = traces.iter().zip(exprs);
+        traces.len() == exprs.len() && pairs.all(|(trace, expr)| agrees(trace, expr, naive))
+    };
+    let inner = match (&trace.part, expr) {
+        (Part::Test { value, spans, .. }, Expr::Test(_)) => {
+            let length = value.as_ref().map_or(0, |value| value.chars().count());
+            spans
+                .iter()
+                .all(|(start, end)| start <= end && *end as usize <= length)
+        }
+        (Part::All(traces), Expr::All(exprs)) | (Part::Any(traces), Expr::Any(exprs)) => {
+            all(traces, exprs)
+        }
+        (Part::Not(trace), Expr::Not(expr)) => agrees(trace, expr, naive),
+        (Part::Const, Expr::Const(_)) => true,
+        (Part::Written { part, .. }, Expr::Written(written)) => agrees(part, &written.expr, naive),
+        _ => false,
+    };
+    inner && trace.holds == naive.holds(expr)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn a_trace_has_the_verdict_of_the_engine_and_the_naive_truth_of_every_part(
+        expr in expr(),
+        values in values(),
+        count in prop::option::of(1_u64..4),
+        learn in prop::bool::weighted(0.1),
+        windows in any::<bool>(),
+    ) {
+        let system = if windows { System::Windows } else { System::Linux };
+        let fields = &values;
+        let element = Element { class: Class::PROCESS, system, fields, count, learn };
+        let rule = rule(0, system, expr.clone());
+        let traced = trace(&rule, &element).expect("it compiles").expect("it reads processes");
+        let none = List::default();
+        let (engine, _) = Engine::new([rule.clone()], &none, &none, &Sample::default());
+        let verdict = engine.evaluate(&element, &mut Scratch::default());
+        prop_assert_eq!(traced.holds, !verdict.detections.is_empty());
+        let naive = naive::Event { values: fields, system, count, learn };
+        prop_assert!(agrees(&traced, &expr, &naive), "{:#?}", traced);
+        let elsewhere = Element { class: Class::FILE, ..element };
+        prop_assert_eq!(trace(&rule, &elsewhere), Ok(None));
     }
 }
