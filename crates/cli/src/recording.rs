@@ -2,11 +2,24 @@
 
 use std::borrow::Cow;
 
-use yinglong_detect::{Fields, Name};
+use yinglong_detect::{Element, Fields, Name};
 use yinglong_replay::View;
 
 /// A view as rules see it.
 pub(crate) struct Recording<'v>(pub(crate) &'v View);
+
+impl Recording<'_> {
+    /// The same for the engine; a recording has no counts.
+    pub(crate) fn element(&self) -> Element<'_> {
+        Element {
+            class: self.0.class,
+            system: self.0.system,
+            fields: self,
+            count: None,
+            learn: false,
+        }
+    }
+}
 
 impl Fields for Recording<'_> {
     fn get(&self, name: &str) -> Option<Cow<'_, str>> {

@@ -257,3 +257,97 @@ fn coverage_of_the_built_in_rules_says_where_their_examples_are() {
         "{errors}"
     );
 }
+
+const EVENT: &str = r#"{"type":"process","system":"linux","data":{"name":"/usr/bin/cat","command":"cat /etc/shadow","user":"USER"}}"#;
+
+#[test]
+fn an_explanation_shows_every_part_with_its_truth_and_value() {
+    let folder = Folder::new();
+    folder.write("a.yml", RULE);
+    let event = EVENT.replace("USER", "root");
+    let said = folder.succeed(&["rules", "explain", "a.yml", "--event", &event]);
+    assert_eq!(
+        said,
+        "Reads the accounts (0d7f3c1e-5a0b-4f6e-9a51-1f4c2f0f4b01)\n\
+         does not match this process event on linux\n  \
+         false all of\n    \
+         true  command contains /etc/shadow: \"cat /etc/shadow\" [4..15]\n    \
+         false not\n      \
+         true  user equals root: \"root\" [0..4]\n"
+    );
+    let example = r#"{"kind":"process","system":"linux","fields":{"command":"cat /etc/shadow"}}"#;
+    let said = folder.succeed(&["rules", "explain", "a.yml", "--event", example]);
+    assert!(
+        said.contains("\nmatches this process event on linux\n"),
+        "{said}"
+    );
+    assert!(said.contains("false user equals root: not set\n"), "{said}");
+}
+
+#[test]
+fn a_record_is_explained_by_its_number() {
+    let folder = Folder::new();
+    folder.write("a.yml", RULE);
+    let events = format!(
+        "{}\n{}\n",
+        EVENT.replace("USER", "root"),
+        EVENT.replace("USER", "ann")
+    );
+    folder.write("events.ndjson", &events);
+    let explain = |record: &str| folder.run(&["rules", "explain", "a.yml", "--record", record]);
+    let said = |record: &str| String::from_utf8(explain(record).stdout).unwrap();
+    assert!(said("events.ndjson:1").contains("\ndoes not match this"));
+    assert!(said("events.ndjson:2").contains("\nmatches this"));
+    let missing = explain("events.ndjson:3");
+    assert_eq!(missing.status.code(), Some(1));
+    let error = String::from_utf8(missing.stderr).unwrap();
+    assert!(error.contains("has no record 3"), "{error}");
+}
+
+#[test]
+fn a_rule_that_reads_something_else_says_what() {
+    let folder = Folder::new();
+    folder.write("a.yml", RULE);
+    let event = r#"{"kind":"file","system":"linux","fields":{"path":"/etc/shadow"}}"#;
+    let said = folder.succeed(&["rules", "explain", "a.yml", "--event", event]);
+    assert!(
+        said.ends_with("does not match: it reads process on linux; this is file on linux\n"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_bench_measures_a_second_and_names_the_rules_that_match_most() {
+    let folder = Folder::new();
+    folder.write("rules/a.yml", RULE);
+    folder.write("rules/b.json", CLASSIC);
+    let whoami = EVENT.replace("/usr/bin/cat", "/usr/bin/whoami");
+    folder.write("events.ndjson", &[EVENT, EVENT, &whoami].join("\n"));
+    let words = [
+        "rules",
+        "bench",
+        "rules",
+        "--events",
+        "events.ndjson",
+        "--json",
+    ];
+    let report: Value = serde_json::from_str(&folder.succeed(&words)).unwrap();
+    assert_eq!(
+        (&report["rules"], &report["records"]),
+        (&json!(2), &json!(3))
+    );
+    assert!(report["seconds"].as_f64().unwrap() >= 1.0, "{report}");
+    assert!(
+        report["elements_per_second"].as_f64().unwrap() > 1.0,
+        "{report}"
+    );
+    let top = report["top"].as_array().unwrap();
+    assert_eq!(
+        (&top[0]["title"], &top[0]["matches"]),
+        (&json!("Reads the accounts"), &json!(3))
+    );
+    assert_eq!(
+        (&top[1]["title"], &top[1]["matches"]),
+        (&json!("Runs whoami"), &json!(1))
+    );
+}

@@ -10,7 +10,7 @@ use std::{
 use anyhow::bail;
 use serde::Serialize;
 use yinglong_correlate::{Correlator, Limits, Match};
-use yinglong_detect::{Element, Engine, Sample, Scratch};
+use yinglong_detect::{Engine, Sample, Scratch};
 use yinglong_model::{AgentId, Timestamp, config::List};
 use yinglong_replay::{Reader, Record, View};
 use yinglong_rules::{About, Compiled, correlation::Correlation, taxonomy::Feed};
@@ -170,15 +170,9 @@ impl Replay {
         let mut found = Vec::new();
         for view in &record.views {
             let recorded = Recording(view);
-            let element = Element {
-                class: view.class,
-                system: view.system,
-                fields: &recorded,
-                count: None,
-                learn: false,
-            };
             found.clear();
-            self.engine.matches(&element, &mut self.scratch, &mut found);
+            self.engine
+                .matches(&recorded.element(), &mut self.scratch, &mut found);
             for number in &found {
                 let Some(about) = self.abouts.get(*number as usize).cloned() else {
                     continue;

@@ -1,7 +1,9 @@
 //! `yinglong rules`: what is detected.
 
+mod bench;
 mod check;
 mod coverage;
+mod explain;
 mod test;
 
 use std::path::PathBuf;
@@ -34,6 +36,10 @@ enum Action {
     Test(test::Args),
     /// Prints an ATT&CK Navigator layer of what rules were shown to find; needs no server.
     Coverage(coverage::Args),
+    /// Shows why rules do or do not match one event; needs no server.
+    Explain(explain::Args),
+    /// Measures how fast rules are over a recording; needs no server.
+    Bench(bench::Args),
     /// Stores the rules of a file, replacing those with the same id.
     Import {
         #[command(flatten)]
@@ -68,6 +74,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Action::Check(args) => check::run(args),
         Action::Test(args) => test::run(args),
         Action::Coverage(args) => coverage::run(args),
+        Action::Explain(args) => explain::run(args),
+        Action::Bench(args) => bench::run(args),
         Action::Import { target, file } => {
             let text = ruleset::read(file)?;
             let document = if text.trim_start().starts_with(['[', '{']) {
