@@ -36,6 +36,8 @@ enum Command {
     Alerts(commands::alerts::Args),
     /// Searches events, inventories and statistics.
     Search(commands::search::Args),
+    /// Runs rules over the stored events of a server.
+    Hunt(commands::hunt::Args),
     /// Lists hosts.
     Hosts(commands::hosts::ListArgs),
     /// Changes one host.
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Status(args) => commands::status::run(&args),
         Command::Alerts(args) => commands::alerts::run(&args),
         Command::Search(args) => commands::search::run(&args),
+        Command::Hunt(args) => commands::hunt::run(&args),
         Command::Hosts(args) => commands::hosts::list(&args),
         Command::Host(args) => commands::hosts::run(&args),
         Command::Token(args) => commands::token::run(&args),

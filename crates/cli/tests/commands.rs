@@ -115,6 +115,12 @@ fn a_server_is_set_up_asked_changed_and_stopped() {
     let again = running.fail(&["setup", "--user", "root", "--password-file", file]);
     assert!(again.contains("administrator already"), "{again}");
 
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../../rules/linux");
+    let hunted = running.run(&["hunt", rules, "--since", "1h"]);
+    assert!(hunted.status.success());
+    let said = String::from_utf8_lossy(&hunted.stderr);
+    assert!(said.ends_with("0 events looked at, 0 matches\n"), "{said}");
+
     let status: Value = serde_json::from_str(&running.succeed(&["status", "--json"])).unwrap();
     assert_eq!(status["hosts"]["total"], 0);
     for words in [

@@ -4,6 +4,7 @@ pub(crate) mod alerts;
 pub(crate) mod audit;
 pub(crate) mod config;
 pub(crate) mod hosts;
+pub(crate) mod hunt;
 pub(crate) mod intel;
 pub(crate) mod ledger;
 pub(crate) mod metrics;

@@ -90,7 +90,8 @@ fn events(client: &Client, args: &Args) -> anyhow::Result<()> {
     output::table(["TIME", "HOST", "TYPE", "WHAT"], rows)
 }
 
-fn row(event: &Event) -> [String; 4] {
+/// Time, host, type and summary of an event, safe to show.
+pub(crate) fn row(event: &Event) -> [String; 4] {
     let field = |name: &str| match event.data.get(name) {
         Some(serde_json::Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
