@@ -12,8 +12,15 @@ use yinglong_rules::{compile, load};
 fuzz_target!(|text: &str| {
     let (rules, _) = load(text);
     let set = compile(&rules, &BTreeMap::new());
-    assert!(!set.diagnostics.iter().any(|found| found.is_error()), "{:?}", set.diagnostics);
+    assert!(
+        !set.diagnostics.iter().any(|found| found.is_error()),
+        "{:?}",
+        set.diagnostics
+    );
     let none = List::default();
     let (_, diagnostics) = Engine::new(set.rules, &none, &none, &Sample::default());
-    assert!(diagnostics.is_empty(), "what is loaded compiles: {diagnostics:?}");
+    assert!(
+        diagnostics.is_empty(),
+        "what is loaded compiles: {diagnostics:?}"
+    );
 });

@@ -21,7 +21,11 @@ fuzz_target!(|input: (u8, &[u8])| {
     let mut values = Vec::new();
     let report = import(bytes, &options, |indicator| {
         values.push(indicator.value.clone());
-        let timeless = Indicator { valid_from: None, valid_until: None, ..indicator };
+        let timeless = Indicator {
+            valid_from: None,
+            valid_until: None,
+            ..indicator
+        };
         builder.add(feed, timeless).is_ok()
     });
     report.expect("bytes in memory can be read");

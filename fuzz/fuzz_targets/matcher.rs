@@ -68,10 +68,20 @@ fn test(u: &mut Unstructured<'_>) -> Result<Test> {
         Likeness::Contains,
     ];
     let expressions = [
-        "ab", "^a+b", "(aab|bba|abab)b?", "[ab]+/[AB]{3}", "b$", "(?i)aba", "a.b", "ä",
+        "ab",
+        "^a+b",
+        "(aab|bba|abab)b?",
+        "[ab]+/[AB]{3}",
+        "b$",
+        "(?i)aba",
+        "a.b",
+        "ä",
     ];
     Ok(match u.int_in_range(0..=11)? {
-        0..=5 => Test::Text { pattern: pattern(u)?, cased: u.ratio(1, 5)? },
+        0..=5 => Test::Text {
+            pattern: pattern(u)?,
+            cased: u.ratio(1, 5)?,
+        },
         6 => Test::Regex {
             pattern: (*u.choose(&expressions)?).to_owned(),
             ignore_case: u.arbitrary()?,
@@ -84,7 +94,11 @@ fn test(u: &mut Unstructured<'_>) -> Result<Test> {
         }
         8 => Test::Exists(u.arbitrary()?),
         9 => Test::Null,
-        10 => Test::Other { field: field(u)?, how: *u.choose(&likenesses)?, cased: u.arbitrary()? },
+        10 => Test::Other {
+            field: field(u)?,
+            how: *u.choose(&likenesses)?,
+            cased: u.arbitrary()?,
+        },
         _ => Test::Count(u.int_in_range(1..=3)?),
     })
 }
@@ -94,7 +108,11 @@ fn expr(u: &mut Unstructured<'_>, depth: usize) -> Result<Expr> {
         let number = u.int_in_range(0..=8)?;
         (0..number).map(|_| expr(u, depth - 1)).collect()
     };
-    let kind = if depth == 0 { 0 } else { u.int_in_range(0..=6)? };
+    let kind = if depth == 0 {
+        0
+    } else {
+        u.int_in_range(0..=6)?
+    };
     Ok(match kind {
         1 | 2 => Expr::All(parts(u)?),
         3 | 4 => Expr::Any(parts(u)?),
@@ -103,7 +121,8 @@ fn expr(u: &mut Unstructured<'_>, depth: usize) -> Result<Expr> {
         _ => {
             let test = test(u)?;
             // Keywords are texts; the other tests are about a field.
-            let keyword = matches!(test, Test::Text { .. } | Test::Regex { .. }) && u.ratio(1, 8)?;
+            let keyword =
+                matches!(test, Test::Text { .. } | Test::Regex { .. }) && u.ratio(1, 8)?;
             let field = if keyword { None } else { Some(field(u)?) };
             Expr::Test(Predicate { field, test })
         }
@@ -118,7 +137,11 @@ fn values(u: &mut Unstructured<'_>) -> Result<BTreeMap<String, String>> {
 }
 
 fn check(u: &mut Unstructured<'_>) -> Result<()> {
-    let system = if u.arbitrary()? { System::Windows } else { System::Linux };
+    let system = if u.arbitrary()? {
+        System::Windows
+    } else {
+        System::Linux
+    };
     let (count, learn) = (u.arbitrary::<Option<u8>>()?.map(u64::from), u.ratio(1, 10)?);
     let number = u.int_in_range(1..=6)?;
     let exprs: Vec<Expr> = (0..number).map(|_| expr(u, 3)).collect::<Result<_>>()?;
@@ -128,19 +151,36 @@ fn check(u: &mut Unstructured<'_>) -> Result<()> {
         .iter()
         .map(|condition| Compiled {
             about: Arc::new(About::default()),
-            targets: vec![Target { class: Class::PROCESS, system, condition: condition.clone() }],
+            targets: vec![Target {
+                class: Class::PROCESS,
+                system,
+                condition: condition.clone(),
+            }],
         })
         .collect();
-    let element = |fields| Element { class: Class::PROCESS, system, fields, count, learn };
+    let element = |fields| Element {
+        class: Class::PROCESS,
+        system,
+        fields,
+        count,
+        learn,
+    };
     let mut sample = Sample::default();
-    events.iter().for_each(|values| sample.keep(&element(values)));
+    events
+        .iter()
+        .for_each(|values| sample.keep(&element(values)));
     let none = List::default();
     for sample in [&Sample::default(), &sample] {
         let (engine, diagnostics) = Engine::new(rules.clone(), &none, &none, sample);
         assert!(diagnostics.is_empty(), "{diagnostics:?}");
         let mut scratch = Scratch::default();
         for values in events.iter().chain(&events) {
-            let naive = naive::Event { values, system, count, learn };
+            let naive = naive::Event {
+                values,
+                system,
+                count,
+                learn,
+            };
             let expected: Vec<u32> = (0_u32..)
                 .zip(&exprs)
                 .filter(|(_, expr)| naive.holds(expr))
@@ -152,8 +192,15 @@ fn check(u: &mut Unstructured<'_>) -> Result<()> {
         }
     }
     if let (Some(rule), Some(values), Some(expr)) = (rules.first(), events.first(), exprs.first()) {
-        let traced = trace(rule, &element(values)).expect("it compiles").expect("it has a target");
-        let naive = naive::Event { values, system, count, learn };
+        let traced = trace(rule, &element(values))
+            .expect("it compiles")
+            .expect("it has a target");
+        let naive = naive::Event {
+            values,
+            system,
+            count,
+            learn,
+        };
         assert_eq!(traced.holds, naive.holds(expr));
     }
     Ok(())

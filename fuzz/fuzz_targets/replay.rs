@@ -17,7 +17,12 @@ fuzz_target!(|bytes: &[u8]| {
         let record = record.expect("bytes in memory can be read");
         delivered += 1;
         assert!(!record.views.is_empty());
-        assert!(record.views.iter().all(|view| view.fields.len() <= limits::FIELDS));
+        assert!(
+            record
+                .views
+                .iter()
+                .all(|view| view.fields.len() <= limits::FIELDS)
+        );
     }
     assert_eq!(reader.tally().records, delivered);
 });

@@ -10,11 +10,20 @@ use yinglong_rules::sigma::{Options, compile, parse};
 fuzz_target!(|text: &str| {
     let (documents, diagnostics) = parse(text, "fuzz.yml");
     for diagnostic in &diagnostics {
-        let place = diagnostic.place.as_ref().expect("Sigma findings have places");
-        assert!(place.start <= place.end && place.end <= text.len(), "{place:?}");
+        let place = diagnostic
+            .place
+            .as_ref()
+            .expect("Sigma findings have places");
+        assert!(
+            place.start <= place.end && place.end <= text.len(),
+            "{place:?}"
+        );
     }
     let loaded = compile(&documents, &Options::default());
     let none = List::default();
     let (_, diagnostics) = Engine::new(loaded.rules, &none, &none, &Sample::default());
-    assert!(diagnostics.is_empty(), "what is loaded compiles: {diagnostics:?}");
+    assert!(
+        diagnostics.is_empty(),
+        "what is loaded compiles: {diagnostics:?}"
+    );
 });

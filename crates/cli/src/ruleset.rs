@@ -21,7 +21,7 @@ use yinglong_rules::{
     taxonomy::{self, Binding, Feed, LogSource},
 };
 
-use crate::json_place;
+use crate::{json_place, output};
 
 /// Values of placeholders in Sigma rules, by name.
 pub(crate) type Lists = BTreeMap<String, Vec<String>>;
@@ -224,6 +224,21 @@ fn origins(text: &str, name: &str, rules: &[Rule]) -> Vec<Origin> {
         classic: true,
     };
     rules.iter().map(origin).collect()
+}
+
+/// Says what of rules is left out, and why: one line each on standard error.
+pub(crate) fn report(sources: &Sources, rules: &Rules) {
+    let errors = rules.diagnostics.iter().filter(|found| found.is_error());
+    let refused = rules.refused.iter();
+    let lines = sources
+        .unreadable
+        .iter()
+        .cloned()
+        .chain(errors.map(ToString::to_string))
+        .chain(refused.map(|refused| format!("refused: {}: {}", refused.title, refused.reason)));
+    for line in lines {
+        eprintln!("{}", output::line(&line));
+    }
 }
 
 /// Named lists of a file: `{"name": ["value"]}`.

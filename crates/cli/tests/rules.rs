@@ -351,3 +351,20 @@ fn a_bench_measures_a_second_and_names_the_rules_that_match_most() {
         (&json!("Runs whoami"), &json!(1))
     );
 }
+
+#[test]
+fn a_rule_that_cannot_be_explained_says_why() {
+    let folder = Folder::new();
+    folder.write("a.yml", &RULE.replace("process_creation", "dns_query"));
+    let event = EVENT.replace("USER", "root");
+    let (said, errors) = folder.fail(&["rules", "explain", "a.yml", "--event", &event]);
+    assert_eq!(said, "");
+    assert!(
+        errors.starts_with("refused: Reads the accounts: "),
+        "{errors}"
+    );
+    assert!(
+        errors.contains("no rule of `a.yml` can be explained"),
+        "{errors}"
+    );
+}

@@ -64,16 +64,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let lists = ruleset::lists(args.lists.as_deref())?;
     let sources = Sources::read(&args.rules)?;
     let set = sources.compile(lists, Feed::Agents);
-    for error in &sources.unreadable {
-        eprintln!("{}", output::line(error));
-    }
-    for diagnostic in set.diagnostics.iter().filter(|found| found.is_error()) {
-        eprintln!("{}", output::line(&diagnostic.to_string()));
-    }
-    for refused in &set.refused {
-        let text = format!("refused: {}: {}", refused.title, refused.reason);
-        eprintln!("{}", output::line(&text));
-    }
+    ruleset::report(&sources, &set);
     for correlation in &set.correlations {
         left_out(
             &correlation.about,

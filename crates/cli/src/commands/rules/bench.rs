@@ -68,7 +68,9 @@ struct Top {
 /// Does what is asked.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let lists = ruleset::lists(args.lists.as_deref())?;
-    let set = Sources::read(&args.paths)?.compile(lists, Feed::Recordings);
+    let sources = Sources::read(&args.paths)?;
+    let set = sources.compile(lists, Feed::Recordings);
+    ruleset::report(&sources, &set);
     let records = records(&args.events)?;
     let views: Vec<Recording<'_>> = records
         .iter()

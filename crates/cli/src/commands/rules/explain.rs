@@ -55,13 +55,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let lists = ruleset::lists(args.lists.as_deref())?;
     let sources = Sources::read(std::slice::from_ref(&args.rules))?;
     let set = sources.compile(lists, feed);
-    for diagnostic in &set.diagnostics {
-        eprintln!("{}", output::line(&diagnostic.to_string()));
-    }
-    for refused in &set.refused {
-        let text = format!("refused: {}: {}", refused.title, refused.reason);
-        eprintln!("{}", output::line(&text));
-    }
+    ruleset::report(&sources, &set);
     for correlation in &set.correlations {
         let name = &correlation.about.name;
         let text = format!("`{name}` is about several events; its members are explained alone");

@@ -75,7 +75,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     for file in &args.quiet {
         bench.quiet(file, &mut matches, &mut outcome)?;
     }
-    if matches.len() > args.quiet_matches {
+    let quiet = matches.len();
+    if quiet > args.quiet_matches {
         outcome.failures.append(&mut matches);
     }
     for failure in &outcome.failures {
@@ -88,12 +89,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         );
     }
     output::print(&format!(
-        "{} files, {} examples, {} failures; {} files without examples, {} quiet matches\n",
+        "{} files, {} examples, {} failures; {} files without examples, {quiet} quiet matches\n",
         outcome.files,
         outcome.examples,
         outcome.failures.len(),
-        outcome.untested.len(),
-        matches.len()
+        outcome.untested.len()
     ))?;
     if !outcome.failures.is_empty() {
         bail!("{} failures; they are above", outcome.failures.len());
