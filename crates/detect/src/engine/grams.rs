@@ -49,8 +49,8 @@ pub(crate) struct Grams {
     few: Vec<(u32, Finder<'static>, u32)>,
 }
 
-/// Literals that are few.
-const FEW: usize = 3;
+/// Literals of one width that are few.
+const FEW: usize = 4;
 
 impl Grams {
     /// Indexes literals, each with the number that a hit is reported by.
@@ -59,34 +59,27 @@ impl Grams {
         wanted: &[(u32, u32)],
         frequencies: &Frequencies,
     ) -> Self {
-        let mut tables = Vec::new();
-        if wanted.len() <= FEW {
-            let few = wanted.iter().map(|(id, number)| {
-                let finder = Finder::new(literals.text(*id)).into_owned();
-                (*id, finder, *number)
-            });
-            return Self {
-                tables,
-                few: few.collect(),
-            };
-        }
+        let mut grams = Self::default();
         for width in 1..=4_usize {
-            let of_width = wanted
+            let of_width: Vec<(u32, u32)> = wanted
                 .iter()
                 .copied()
-                .filter(|(id, _)| literals.text(*id).len().min(4) == width);
-            let table = Table::new(width, literals, of_width, frequencies);
-            tables.extend(table);
+                .filter(|(id, _)| literals.text(*id).len().min(4) == width)
+                .collect();
+            if of_width.len() > FEW {
+                let table = Table::new(width, literals, of_width.into_iter(), frequencies);
+                grams.tables.extend(table);
+            } else {
+                let few = of_width.into_iter().map(|(id, number)| {
+                    let finder = Finder::new(literals.text(id)).into_owned();
+                    (id, finder, number)
+                });
+                grams.few.extend(few);
+            }
         }
-        Self {
-            tables,
-            few: Vec::new(),
-        }
+        grams
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.tables.iter().map(|t| t.entries.len()).sum()
-    }
     pub(crate) fn is_empty(&self) -> bool {
         self.tables.is_empty() && self.few.is_empty()
     }

@@ -73,14 +73,6 @@ impl FieldIndex {
         index
     }
 
-    pub(crate) fn grams_len(&self) -> String {
-        format!(
-            "grams {} equal {} presence {}",
-            self.grams.len(),
-            self.equal.len(),
-            self.presence.len()
-        )
-    }
     /// Whether the value can be passed over without being folded.
     #[inline]
     pub(crate) fn passes_over(&self, raw: &str) -> bool {

@@ -266,19 +266,6 @@ impl Route {
         self.triggers = Triggers::new(announced, self.parts.predicates.len());
         self.index(wanted, frequencies);
         self.make_sets(frequencies);
-        if std::env::var_os("YL_DEBUG").is_some() {
-            for f in &self.scanned {
-                eprintln!(
-                    "scanned {} {}",
-                    self.field_name(*f),
-                    self.indexes[*f as usize].grams_len()
-                );
-            }
-            eprintln!("keyword {}", self.keyword.grams_len());
-            for a in &self.always {
-                eprintln!("always {}", self.rules[*a as usize].0);
-            }
-        }
         self.order = witness::order(&self.parts, expected, &self.indexed);
     }
 

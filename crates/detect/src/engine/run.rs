@@ -276,14 +276,22 @@ impl<'r, 'e> Run<'r, 'e> {
             Decide::Other {
                 field: other,
                 how,
-                cased,
+                cased: true,
             } => match (self.raw(field), self.raw(*other)) {
-                (Some(left), Some(right)) if *cased => {
-                    alike(left.as_bytes(), right.as_bytes(), *how)
-                }
-                (Some(left), Some(right)) => alike(&fold(&left), &fold(&right), *how),
+                (Some(left), Some(right)) => alike(left.as_bytes(), right.as_bytes(), *how),
                 _ => false,
             },
+            Decide::Other {
+                field: other, how, ..
+            } => {
+                self.folded(field);
+                self.folded(*other);
+                let values = &self.scratch.values;
+                match (values.folded(field), values.folded(*other)) {
+                    (Some(left), Some(right)) => alike(left, right, *how),
+                    _ => false,
+                }
+            }
             Decide::Exists(there) => self.raw(field).is_some() == *there,
             Decide::Null => self.raw(field).is_none_or(|value| value.is_empty()),
             Decide::Count(number) => self.element.learn || self.element.count == Some(*number),
