@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
     time::SystemTime,
 };
 
@@ -18,7 +18,7 @@ use yinglong_proto::{MAX_RECORD_BYTES, encode_record};
 use yinglong_sensor::{Error, Outlet};
 use yinglong_spool::Spool;
 
-use crate::{filter::Filter, sensors::Board};
+use crate::{filter::Filter, scanner::Feed, sensors::Board};
 
 /// Stream whose marks say what was sent, not how far a source was read.
 const INVENTORY: &str = "inventory";
@@ -40,6 +40,7 @@ struct Shared {
     spool: Spool,
     note: Mutex<Note>,
     filter: RwLock<Arc<Filter>>,
+    feed: OnceLock<Feed>,
     appended: watch::Sender<u64>,
 }
 
@@ -58,6 +59,7 @@ impl Books {
             spool,
             note: Mutex::new(note),
             filter: RwLock::default(),
+            feed: OnceLock::new(),
             appended,
         }))
     }
@@ -82,6 +84,14 @@ impl Books {
             .filter
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(filter);
+    }
+
+    /// Lets the scanner see what is emitted from now on. There is one at most: a second is not
+    /// told anything.
+    pub fn set_feed(&self, feed: Feed) {
+        if self.0.feed.set(feed).is_err() {
+            tracing::error!("there is a scanner already");
+        }
     }
 
     /// The ledger as of the last commit.
@@ -128,10 +138,13 @@ pub struct SpoolOutlet {
 
 impl Outlet for SpoolOutlet {
     fn emit(&mut self, observation: Observation) {
-        if let Observation::Event { data, .. } = &observation
-            && self.filter.excludes(data)
-        {
-            return self.filtered(1);
+        if let Observation::Event { data, .. } = &observation {
+            if self.filter.excludes(data) {
+                return self.filtered(1);
+            }
+            if let Some(feed) = self.books.0.feed.get() {
+                feed.see(data);
+            }
         }
         let record = encode_record(Timestamp::from(SystemTime::now()), &observation);
         if record.len() > MAX_RECORD_BYTES {

@@ -14,6 +14,7 @@ pub mod enrol;
 pub mod filter;
 mod outbox;
 pub mod report;
+pub mod scanner;
 pub mod sensors;
 pub mod spools;
 pub mod uplink;

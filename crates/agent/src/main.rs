@@ -15,7 +15,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
-use yinglong_agent::{daemon, enrol, sensors::Loaded, worker};
+use yinglong_agent::{daemon, enrol, scanner, sensors::Loaded, worker};
 
 /// Observes this host and reports to a Yinglong server.
 #[derive(Debug, Parser)]
@@ -49,6 +49,13 @@ struct Line {
     /// Size of the spool in bytes; events are dropped and counted when it is full.
     #[arg(long, default_value_t = worker::SPOOL_BYTES)]
     spool_bytes: u64,
+    /// Program that scans files with YARA rules: yinglong-scanner beside this program unless named
+    /// here; `off` for none.
+    #[arg(long, env = "YINGLONG_SCANNER")]
+    scanner: Option<PathBuf>,
+    /// Folder of YARA rules to use instead of those built into the scanner.
+    #[arg(long, env = "YINGLONG_YARA_RULES")]
+    yara_rules: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -130,6 +137,16 @@ fn run(command: Command) -> anyhow::Result<()> {
             let stop = Arc::new(AtomicBool::new(false));
             stop_on_signals(&stop)?;
             let mut arguments = vec!["--spool-bytes".to_owned(), line.spool_bytes.to_string()];
+            for (option, path) in [
+                ("--scanner", line.scanner),
+                ("--yara-rules", line.yara_rules),
+            ] {
+                if let Some(path) = path {
+                    let path = path.into_os_string().into_string();
+                    let path = path.map_err(|path| anyhow::anyhow!("{path:?} is no text"))?;
+                    arguments.extend([option.to_owned(), path]);
+                }
+            }
             for server in line.servers {
                 arguments.extend(["--server".to_owned(), server]);
             }
@@ -152,6 +169,7 @@ fn run(command: Command) -> anyhow::Result<()> {
                 .unwrap_or_default();
             worker::run(worker::Options {
                 state: state.state,
+                scanner: scanner::Options::new(line.scanner.as_deref(), line.yara_rules.as_deref()),
                 servers: line.servers,
                 supervised,
                 adopt,

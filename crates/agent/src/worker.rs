@@ -24,6 +24,7 @@ use crate::{
     filter::Filter,
     outbox::SpoolOutbox,
     report::Reporter,
+    scanner,
     sensors::{self, Loaded, Sensors},
     spools::{self, Earlier},
     uplink::{Inbox, Link, Uplink},
@@ -55,6 +56,8 @@ pub struct Options {
     pub adopt: Loaded,
     /// Size of the spool in bytes.
     pub spool_bytes: u64,
+    /// How files are scanned.
+    pub scanner: scanner::Options,
 }
 
 /// What `yinglong-agent status` shows.
@@ -109,6 +112,8 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     };
     let sensors = Sensors::start(&context, &books, &sensor_options, announce)
         .context("the sensors cannot be started")?;
+    let scanner = scanner::start(&context, &books, &sensors.board(), options.scanner.clone())
+        .context("the scanner's keeper cannot be started")?;
     let reporter = Arc::new(Reporter::new(
         context.clone(),
         books.clone(),
@@ -131,7 +136,13 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         tracing::info!("stopping");
         context.stop();
         // The sensors' last observations go to the spool; the line gets a moment to deliver them.
-        tokio::task::spawn_blocking(move || sensors.join()).await?;
+        tokio::task::spawn_blocking(move || {
+            sensors.join();
+            if scanner.is_some_and(|keeper| keeper.join().is_err()) {
+                tracing::error!("the scanner's keeper ended badly");
+            }
+        })
+        .await?;
         let _ = tokio::time::timeout(LAST_WORDS, line.run_until_delivered(&books)).await;
         anyhow::Ok(())
     })?;

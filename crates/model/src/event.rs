@@ -409,7 +409,8 @@ fields!(Connection: dir, protocol, local, remote, remote_ip, name, pid, user, st
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct File {
-    /// `CREATE`, `WRITE`, `REMOVE`, `RENAME`, `CHMOD`, joined by a bar.
+    /// `CREATE`, `WRITE`, `REMOVE`, `RENAME`, `CHMOD`, joined by a bar; or `SCAN`, when the scanner
+    /// found something in the file.
     pub action: String,
     /// Absolute path; bytes that are not UTF-8 as `\xNN`.
     pub path: String,
@@ -438,10 +439,17 @@ pub struct File {
     /// The path lies in a web root of this host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub web: Option<bool>,
+    /// YARA rules that matched the file, joined by bars.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub yara: Option<String>,
+    /// Tags of those rules, joined by bars, and how grave the gravest is: `danger`, `suspicious` or
+    /// `hint`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub yara_tags: Option<String>,
 }
 
 fields!(File: action, path, hash, user, sha256, size, hash_skipped, actor_pid, actor_name,
-    actor_user, web;
+    actor_user, web, yara, yara_tags;
     derived: hashes);
 
 /// A login or an attempt.

@@ -57,6 +57,7 @@ pub mod inventory;
 pub mod ledger;
 pub mod record;
 pub mod rule;
+pub mod scan;
 pub mod statistics;
 pub mod task;
 pub mod timestamp;

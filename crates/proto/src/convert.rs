@@ -123,6 +123,8 @@ same_fields!(
         actor_name,
         actor_user,
         web,
+        yara,
+        yara_tags,
     }
 );
 

@@ -125,7 +125,7 @@ impl Source {
 }
 
 /// Parts of a file event's `action`, in the order in which they are joined.
-const ACTIONS: [&str; 5] = ["CREATE", "WRITE", "REMOVE", "RENAME", "CHMOD"];
+const ACTIONS: [&str; 6] = ["CREATE", "WRITE", "REMOVE", "RENAME", "CHMOD", "SCAN"];
 
 /// Values a field can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
