@@ -258,11 +258,11 @@ impl<O: Outlet> Keeper<O> {
             reasons.push(format!("left out: {}", scanner.broken.join("; ")));
         }
         if self.deaths > 0 {
-            reasons.push(format!("started again {} times", self.deaths));
+            reasons.push(format!("restarts: {}", self.deaths));
         }
         if self.given_up > 0 {
             reasons.push(format!(
-                "{} files not scanned: it died of them",
+                "files given up because it died of them: {}",
                 self.given_up
             ));
         }

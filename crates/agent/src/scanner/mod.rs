@@ -11,6 +11,8 @@ mod child;
 mod keeper;
 mod queue;
 mod seen;
+#[cfg(test)]
+mod tests;
 
 use std::{
     ffi::OsString,
