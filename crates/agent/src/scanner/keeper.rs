@@ -35,7 +35,10 @@ const GATHER: Duration = Duration::from_millis(50);
 pub(super) struct Keeper<O> {
     context: Context,
     feed: Feed,
+    /// Books of files that were not scanned, and the status.
     outlet: O,
+    /// Where matches go: they are file events like others, in the books of those.
+    findings: O,
     program: PathBuf,
     options: Options,
     seen: Seen,
@@ -54,6 +57,7 @@ impl<O: Outlet> Keeper<O> {
         context: Context,
         feed: Feed,
         outlet: O,
+        findings: O,
         program: PathBuf,
         options: Options,
     ) -> Self {
@@ -61,6 +65,7 @@ impl<O: Outlet> Keeper<O> {
             context,
             feed,
             outlet,
+            findings,
             program,
             seen: Seen::default(),
             scanner: None,
@@ -85,7 +90,8 @@ impl<O: Outlet> Keeper<O> {
             }
             let dropped = self.feed.dropped();
             self.outlet.lose(DropReason::QueueOverflow, dropped);
-            if let Err(error) = self.outlet.commit() {
+            let kept = self.outlet.commit().and_then(|()| self.findings.commit());
+            if let Err(error) = kept {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(error, "what the scanner found cannot be kept");
             }
@@ -245,7 +251,7 @@ impl<O: Outlet> Keeper<O> {
                 "a file matches"
             );
         }
-        self.outlet.emit(Observation::Event {
+        self.findings.emit(Observation::Event {
             occurred_at: Timestamp::from(SystemTime::now()),
             data: EventData::File(event(&wanted.event, &answer.matches)),
         });

@@ -1,7 +1,7 @@
 //! Files looked at with YARA rules, by a scanner in a process of its own.
 //!
 //! - **Guarantees**: sensors are not held up; a file that is not scanned for want of room is
-//!   counted, in the books of the stream `scan`. A scanner that dies is started again.
+//!   counted, in the books of the stream `scan`; matches are in those of `file`. A scanner that dies is started again.
 //! - **Invariants**: queue, memory of scanned files and memory of fatal files are bounded. A file
 //!   that ended the scanner twice is not tried again until it changes.
 //! - **Not here**: YARA itself. The agent only knows the scanner's questions and answers
@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use yinglong_model::host::SensorStatus;
+use yinglong_model::{EventType, host::SensorStatus};
 use yinglong_sensor::Context;
 
 use self::keeper::Keeper;
@@ -104,7 +104,8 @@ pub fn start(
     let feed = Feed::default();
     books.set_feed(feed.clone());
     let outlet = books.outlet(STREAM, board.clone());
-    let keeper = Keeper::new(context.clone(), feed, outlet, program, options);
+    let findings = books.outlet(EventType::File.as_str(), board.clone());
+    let keeper = Keeper::new(context.clone(), feed, outlet, findings, program, options);
     let thread = thread::Builder::new()
         .name(STREAM.to_owned())
         .spawn(move || keeper.run())?;

@@ -112,6 +112,7 @@ impl Bench {
             context.clone(),
             feed.clone(),
             told.clone(),
+            told.clone(),
             program,
             options,
         );
