@@ -187,7 +187,7 @@ pub(super) const OWN: &[Own] = &[
             kept("Archived"),
             kept("ProcessGuid"),
         ],
-        unfilled: &[],
+        unfilled: &["yara", "yara_tags"],
     },
     Own {
         kind: EventType::Loginlog,
