@@ -23,7 +23,7 @@ pub struct Example {
 
 #[derive(Debug, Clone, PartialEq)]
 enum Delivered {
-    Event(EventData),
+    Event(Box<EventData>),
     Inventory(inventory::Element),
 }
 
@@ -67,7 +67,7 @@ impl Example {
     /// The same for the engine.
     pub fn element(&self) -> Element<'_> {
         let fields: &dyn Fields = match &self.delivered {
-            Delivered::Event(event) => event,
+            Delivered::Event(event) => event.as_ref(),
             Delivered::Inventory(element) => element,
         };
         Element {
@@ -96,7 +96,7 @@ impl Delivered {
         }
         let event = json!({"type": kind, "data": data});
         let event = serde_json::from_value(event).map_err(|error| error.to_string())?;
-        Ok(Self::Event(event))
+        Ok(Self::Event(Box::new(event)))
     }
 }
 

@@ -4,6 +4,10 @@ use crate::{EventData, Inventory, Timestamp};
 
 /// Something a sensor saw.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all observations are events; a box would cost each of them an allocation"
+)]
 pub enum Observation {
     /// An event; `occurred_at` is the host's clock.
     Event {

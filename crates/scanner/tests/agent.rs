@@ -1,5 +1,7 @@
 //! The agent with the real scanner: from a written page to the event in the spool.
 
+#![allow(clippy::unwrap_used, reason = "what is missing in a test fails it")]
+
 use std::{
     fs,
     path::Path,
@@ -17,7 +19,7 @@ use yinglong_agent::{
     sensors::Board,
 };
 use yinglong_model::{EventData, Observation, config::AgentConfig, event::File};
-use yinglong_sensor::{Context, Outlet as _};
+use yinglong_sensor::Context;
 use yinglong_sensor_linux::{
     accounts::Accounts,
     files::{self, Source, WebRoots},

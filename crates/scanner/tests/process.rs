@@ -1,5 +1,7 @@
 //! The real program: asked on its input, answering on its output, within its limits.
 
+#![allow(clippy::unwrap_used, reason = "what is missing in a test fails it")]
+
 use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, Write as _},
