@@ -55,13 +55,16 @@ enum Platform {
     Linux,
 }
 
+/// The events are records of another program, as `yinglong replay` reads them.
+const RECORDS: Class = Class::Log("windows/sysmon");
+
 /// Events of this class keep the names that the rules use, so that both engines see the same.
 struct AsWritten(System);
 
 impl Mapping for AsWritten {
     fn bindings(&self, _: &LogSource) -> Result<Vec<Binding>, String> {
         Ok(vec![Binding {
-            class: Class::PROCESS,
+            class: RECORDS,
             system: self.0,
             condition: None,
         }])
@@ -124,7 +127,7 @@ fn rss_mib() -> f64 {
 
 fn element(event: &Event, system: System) -> Element<'_> {
     Element {
-        class: Class::PROCESS,
+        class: RECORDS,
         system,
         fields: event,
         count: None,

@@ -4,9 +4,10 @@ use rustc_hash::FxHashMap;
 use yinglong_rules::ir::{Expr, Field, Pattern, Piece, Predicate as Written, Test};
 
 use super::{
+    gate::Gate,
     literals::{Anchor, Literals},
-    predicate::{Decide, KEYWORD, Predicate, pattern_regex, regex},
-    required::required_literals,
+    predicate::{Decide, Gated, KEYWORD, Predicate, pattern_regex, regex},
+    required::{parse, required_literals},
 };
 use crate::fold::fold;
 
@@ -159,11 +160,13 @@ impl Builder {
                 let (i, m, s) = (*ignore_case, *multi_line, *dot_all);
                 let compiled = regex(pattern, i, m, s)
                     .map_err(|error| format!("`{pattern}` does not compile: {error}"))?;
-                let hints = required_literals(pattern, i, m, s);
-                Ok((
-                    Decide::Regex(Box::new(compiled)),
-                    builder.hint(field, hints)?,
-                ))
+                let hir = parse(pattern, i, m, s);
+                let hints = hir.as_ref().and_then(required_literals);
+                let gated = Gated {
+                    gate: hir.as_ref().map(Gate::of),
+                    regex: compiled,
+                };
+                Ok((Decide::Regex(Box::new(gated)), builder.hint(field, hints)?))
             }),
             Test::Cidr(network) => self.simple(field, &written.test, Decide::Network(*network)),
             Test::Compare(how, number) => {

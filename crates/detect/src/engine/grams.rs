@@ -40,9 +40,17 @@ impl Frequencies {
     }
 }
 
-/// Literals of one field, by gram. One index for each width of grams that occurs.
+/// Literals of one field, by gram.
 #[derive(Default)]
 pub(crate) struct Grams {
+    ascii: Group,
+    /// Literals with other characters than ASCII: most texts need not be searched for them.
+    others: Group,
+}
+
+/// One index for each width of grams that occurs.
+#[derive(Default)]
+struct Group {
     tables: Vec<Table>,
     /// A few literals are looked for one by one instead, each with its number: that is faster than
     /// testing every place of the text.
@@ -59,52 +67,26 @@ impl Grams {
         wanted: &[(u32, u32)],
         frequencies: &Frequencies,
     ) -> Self {
-        let mut grams = Self::default();
-        for width in 1..=4_usize {
-            let of_width: Vec<(u32, u32)> = wanted
-                .iter()
-                .copied()
-                .filter(|(id, _)| literals.text(*id).len().min(4) == width)
-                .collect();
-            if of_width.len() > FEW {
-                let table = Table::new(width, literals, of_width.into_iter(), frequencies);
-                grams.tables.extend(table);
-            } else {
-                let few = of_width.into_iter().map(|(id, number)| {
-                    let finder = Finder::new(literals.text(id)).into_owned();
-                    (id, finder, number)
-                });
-                grams.few.extend(few);
-            }
+        let (ascii, others): (Vec<_>, Vec<_>) = wanted
+            .iter()
+            .partition(|(id, _)| literals.text(*id).is_ascii());
+        Self {
+            ascii: Group::new(literals, &ascii, frequencies),
+            others: Group::new(literals, &others, frequencies),
         }
-        grams
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.tables.is_empty() && self.few.is_empty()
+        self.ascii.is_empty() && self.others.is_empty()
     }
 
     /// Calls `found` with the number of each literal that is in the text where its anchor allows;
     /// more than once when it is there more than once.
     #[inline]
     pub(crate) fn scan(&self, text: &[u8], literals: &Literals, mut found: impl FnMut(u32)) {
-        for (literal, finder, number) in &self.few {
-            let found_there = match literals.anchor(*literal) {
-                Anchor::Any => finder.find(text).is_some(),
-                Anchor::Start => text.starts_with(finder.needle()),
-                Anchor::End => text.ends_with(finder.needle()),
-            };
-            if found_there {
-                found(*number);
-            }
-        }
-        for table in &self.tables {
-            match table.width {
-                4 => table.scan::<4>(text, literals, &mut found),
-                3 => table.scan::<3>(text, literals, &mut found),
-                2 => table.scan::<2>(text, literals, &mut found),
-                _ => table.scan::<1>(text, literals, &mut found),
-            }
+        self.ascii.scan(text, literals, &mut found);
+        if !self.others.is_empty() && !text.is_ascii() {
+            self.others.scan(text, literals, &mut found);
         }
     }
 
@@ -117,12 +99,66 @@ impl Grams {
     }
 }
 
+impl Group {
+    fn new(literals: &Literals, wanted: &[(u32, u32)], frequencies: &Frequencies) -> Self {
+        let mut group = Self::default();
+        for width in 1..=WIDEST {
+            let of_width: Vec<(u32, u32)> = wanted
+                .iter()
+                .copied()
+                .filter(|(id, _)| width_of(literals.text(*id)) == width)
+                .collect();
+            if of_width.len() > FEW {
+                let table = Table::new(width, literals, of_width.into_iter(), frequencies);
+                group.tables.extend(table);
+            } else {
+                let few = of_width.into_iter().map(|(id, number)| {
+                    let finder = Finder::new(literals.text(id)).into_owned();
+                    (id, finder, number)
+                });
+                group.few.extend(few);
+            }
+        }
+        group
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tables.is_empty() && self.few.is_empty()
+    }
+
+    #[inline]
+    fn scan(&self, text: &[u8], literals: &Literals, found: &mut impl FnMut(u32)) {
+        for (literal, finder, number) in &self.few {
+            let found_there = match literals.anchor(*literal) {
+                Anchor::Any => finder.find(text).is_some(),
+                Anchor::Start => text.starts_with(finder.needle()),
+                Anchor::End => text.ends_with(finder.needle()),
+            };
+            if found_there {
+                found(*number);
+            }
+        }
+        for table in &self.tables {
+            match table.width {
+                4 => table.scan::<4>(text, literals, found),
+                3 => table.scan::<3>(text, literals, found),
+                2 => table.scan::<2>(text, literals, found),
+                _ => table.scan::<1>(text, literals, found),
+            }
+        }
+    }
+}
+
+/// Bytes of the gram that a literal is represented by: each width takes a pass of its own.
+pub(crate) fn width_of(literal: &[u8]) -> usize {
+    literal.len().min(WIDEST)
+}
+
+const WIDEST: usize = 4;
+
 struct Table {
     width: usize,
-    /// One bit per hash of the keys that occur.
-    filter: Vec<u64>,
-    /// 32 minus the number of bits of a hash.
-    shift: u32,
+    filter: Filter,
     /// Open addressing; a slot without entries is free.
     slots: Vec<Slot>,
     entries: Vec<Entry>,
@@ -180,22 +216,13 @@ impl Table {
             return None;
         }
         chosen.sort_by_key(|(key, entry)| (*key, entry.number));
-        // One bit in 32 set keeps false hits to a few per text; 64 KiB stay in the nearest caches.
-        let bits = (used.len() * 32)
-            .next_power_of_two()
-            .clamp(1 << 10, 1 << 19);
-        let shift = 32 - bits.trailing_zeros();
-        let mut filter = vec![0_u64; bits / 64];
+        let filter = Filter::new(used.keys().copied());
         let mut slots = vec![Slot::default(); (used.len() * 2).next_power_of_two()];
         let mut entries: Vec<Entry> = Vec::with_capacity(chosen.len());
         for group in chosen.chunk_by(|left, right| left.0 == right.0) {
             let Some((key, _)) = group.first() else {
                 continue;
             };
-            let hashed = hash(*key) >> shift;
-            if let Some(word) = filter.get_mut(hashed as usize / 64) {
-                *word |= 1 << (hashed % 64);
-            }
             let slot = Slot {
                 key: *key,
                 first: u32::try_from(entries.len()).unwrap_or(u32::MAX),
@@ -213,7 +240,6 @@ impl Table {
         Some(Self {
             width,
             filter,
-            shift,
             slots,
             entries,
         })
@@ -226,6 +252,22 @@ impl Table {
         literals: &Literals,
         found: &mut impl FnMut(u32),
     ) {
+        match &self.filter {
+            Filter::Tiny(bits) => self.scan_by::<WIDTH, TINY>(bits, text, literals, found),
+            Filter::Small(bits) => self.scan_by::<WIDTH, SMALL>(bits, text, literals, found),
+            Filter::Medium(bits) => self.scan_by::<WIDTH, MEDIUM>(bits, text, literals, found),
+            Filter::Large(bits) => self.scan_by::<WIDTH, LARGE>(bits, text, literals, found),
+        }
+    }
+
+    #[inline]
+    fn scan_by<const WIDTH: usize, const WORDS: usize>(
+        &self,
+        bits: &[u64; WORDS],
+        text: &[u8],
+        literals: &Literals,
+        found: &mut impl FnMut(u32),
+    ) {
         const MASKS: [u32; 5] = [0, 0xff, 0xffff, 0x00ff_ffff, u32::MAX];
         // Eight bytes at a time have four places and all their grams; one branch for the four.
         let mut place = 0;
@@ -233,9 +275,9 @@ impl Table {
             let bytes = window.first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
             let gram = |shift: u32| (bytes >> shift) as u32 & MASKS[WIDTH];
             let keys = [gram(0), gram(8), gram(16), gram(24)];
-            if keys.iter().fold(0, |any, key| any | self.bit(*key)) != 0 {
+            if keys.iter().fold(0, |any, key| any | bit(bits, *key)) != 0 {
                 for (offset, key) in keys.into_iter().enumerate() {
-                    if self.bit(key) != 0 {
+                    if bit(bits, key) != 0 {
                         self.compare(key, place + offset, text, literals, found);
                     }
                 }
@@ -245,18 +287,10 @@ impl Table {
         let rest = text.get(place..).unwrap_or_default();
         for (offset, window) in rest.windows(WIDTH).enumerate() {
             let key = key(window, WIDTH);
-            if self.bit(key) != 0 {
+            if bit(bits, key) != 0 {
                 self.compare(key, place + offset, text, literals, found);
             }
         }
-    }
-
-    /// Whether some key has this hash: 1 or 0.
-    #[inline(always)]
-    fn bit(&self, key: u32) -> u64 {
-        let hashed = hash(key) >> self.shift;
-        let word = self.filter.get(hashed as usize / 64).copied().unwrap_or(0);
-        word >> (hashed % 64) & 1
     }
 
     #[inline(never)]
@@ -298,6 +332,61 @@ impl Table {
             }
         }
     }
+}
+
+/// One bit per hash of the keys that occur. The sizes are known when the program is compiled, so
+/// that a hash needs no comparison with the size.
+enum Filter {
+    Tiny(Box<[u64; TINY]>),
+    Small(Box<[u64; SMALL]>),
+    Medium(Box<[u64; MEDIUM]>),
+    Large(Box<[u64; LARGE]>),
+}
+
+/// Sizes in words of 64 bits: 128 bytes to 64 KiB, which stay in the nearest caches.
+const TINY: usize = 16;
+const SMALL: usize = 256;
+const MEDIUM: usize = 4096;
+const LARGE: usize = 8192;
+
+impl Filter {
+    fn new(keys: impl ExactSizeIterator<Item = u32>) -> Self {
+        // One bit in 32 set keeps false hits to a few per text.
+        let words = keys.len() / 2;
+        if words <= TINY {
+            Self::Tiny(filled(keys))
+        } else if words <= SMALL {
+            Self::Small(filled(keys))
+        } else if words <= MEDIUM {
+            Self::Medium(filled(keys))
+        } else {
+            Self::Large(filled(keys))
+        }
+    }
+}
+
+fn filled<const WORDS: usize>(keys: impl Iterator<Item = u32>) -> Box<[u64; WORDS]> {
+    let mut bits = Box::new([0_u64; WORDS]);
+    for key in keys {
+        let place = place_of::<WORDS>(key);
+        if let Some(word) = bits.get_mut(place as usize / 64) {
+            *word |= 1 << (place % 64);
+        }
+    }
+    bits
+}
+
+/// Number of the bit of a key.
+#[inline(always)]
+const fn place_of<const WORDS: usize>(key: u32) -> u32 {
+    hash(key) >> (32 - 6 - WORDS.trailing_zeros())
+}
+
+/// Whether some key has this hash: 1 or 0.
+#[inline(always)]
+fn bit<const WORDS: usize>(bits: &[u64; WORDS], key: u32) -> u64 {
+    let place = place_of::<WORDS>(key);
+    bits.get(place as usize / 64).copied().unwrap_or(0) >> (place % 64) & 1
 }
 
 /// Bytes of a gram as a number.

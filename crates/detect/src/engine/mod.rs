@@ -7,6 +7,7 @@
 //! change the answer.
 
 mod build;
+mod gate;
 mod grams;
 mod index;
 mod literals;

@@ -7,7 +7,10 @@ use regex::bytes::{Regex, RegexBuilder};
 use yinglong_model::Timestamp;
 use yinglong_rules::ir::{Comparison, Likeness, Number, Pattern, Piece, TimePart};
 
-use super::literals::{Anchor, Literals};
+use super::{
+    gate::Gate,
+    literals::{Anchor, Literals},
+};
 
 /// Bytes the compiled form of one expression may take. Public rules have expressions that need
 /// more than the default of 10 MiB when Unicode classes are repeated.
@@ -36,7 +39,7 @@ pub(crate) enum Decide {
     /// An expression over the folded value: a pattern with `?`.
     Folded(Box<Regex>),
     /// An expression over the value.
-    Regex(Box<Regex>),
+    Regex(Box<Gated>),
     /// An expression over the value that stands for a pattern in which case counts.
     Cased(Box<(Regex, Pattern)>),
     Network(IpNet),
@@ -53,6 +56,22 @@ pub(crate) enum Decide {
     Time(TimePart, Comparison, Number),
     /// Decided when the event arrives.
     Count(u64),
+}
+
+/// An expression and what is tested before it is run.
+pub(crate) struct Gated {
+    pub(crate) gate: Option<Gate>,
+    pub(crate) regex: Regex,
+}
+
+impl Gated {
+    pub(crate) fn is_match(&self, text: &[u8]) -> bool {
+        let may = self
+            .gate
+            .as_ref()
+            .is_none_or(|gate| gate.lets_through(text));
+        may && self.regex.is_match(text)
+    }
 }
 
 /// Expression over bytes that are UTF-8.
@@ -190,7 +209,7 @@ impl Decide {
                 format!("contains {}", texts.join(" … "))
             }
             Self::Folded(regex) => format!("matches {}", regex.as_str()),
-            Self::Regex(regex) => format!("regex {}", regex.as_str()),
+            Self::Regex(gated) => format!("regex {}", gated.regex.as_str()),
             Self::Cased(cased) => format!("matches {}", cased.0.as_str()),
             Self::Network(network) => format!("in {network}"),
             Self::Compare(how, number) => format!("{} {number}", how.sign()),

@@ -14,22 +14,26 @@ const COMMON_MARKS: &[u8] = b" \\/.-:\"'=_,@";
 /// More alternatives than this are not rarer than the expression is slow.
 const MOST: usize = 64;
 
-/// Folded literals one of which every match contains once it is folded; `None` when there are no
-/// such literals, or only short ones.
-pub(crate) fn required_literals(
+/// The expression, taken apart as the one that is compiled; `None` when it does not compile.
+pub(crate) fn parse(
     pattern: &str,
     ignore_case: bool,
     multi_line: bool,
     dot_all: bool,
-) -> Option<Vec<String>> {
-    let hir = ParserBuilder::new()
+) -> Option<Hir> {
+    ParserBuilder::new()
         .case_insensitive(ignore_case)
         .multi_line(multi_line)
         .dot_matches_new_line(dot_all)
         .build()
         .parse(pattern)
-        .ok()?;
-    let mut literals = required(&hir)?;
+        .ok()
+}
+
+/// Folded literals one of which every match contains once it is folded; `None` when there are no
+/// such literals, or only short ones.
+pub(crate) fn required_literals(hir: &Hir) -> Option<Vec<String>> {
+    let mut literals = required(hir)?;
     literals.sort_unstable();
     literals.dedup();
     Some(literals)
@@ -158,7 +162,8 @@ mod tests {
     use super::*;
 
     fn check(pattern: &str, ignore_case: bool, expected: &[&str]) {
-        let found = required_literals(pattern, ignore_case, false, false).unwrap_or_default();
+        let hir = parse(pattern, ignore_case, false, false).unwrap();
+        let found = required_literals(&hir).unwrap_or_default();
         assert_eq!(found, expected, "{pattern}");
     }
 
