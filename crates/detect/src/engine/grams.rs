@@ -8,7 +8,10 @@
 
 use memchr::memmem::Finder;
 
-use super::literals::{Anchor, Literals};
+use super::{
+    filter::{Filter, LARGE, MEDIUM, SMALL, TINY, bit, hash},
+    literals::{Anchor, Literals},
+};
 
 /// How often grams occur in sampled values, by hash.
 pub(crate) struct Frequencies {
@@ -59,6 +62,20 @@ struct Group {
 
 /// Literals of one width that are few.
 const FEW: usize = 4;
+/// Single bytes are found faster than words.
+const FEW_BYTES: usize = 12;
+/// What can follow a literal in a folded text: ASCII characters that have no case or are small,
+/// first bytes of others, and the end, which is taken for a zero.
+const SHORTER_KEYS: usize = 102 + 51;
+
+fn followers() -> impl Iterator<Item = u8> {
+    (0..=u8::MAX).filter(|byte| match byte {
+        b'A'..=b'Z' => false,
+        0..128 => true,
+        // RFC 3629: bytes that begin a character.
+        _ => matches!(byte, 0xc2..=0xf4),
+    })
+}
 
 impl Grams {
     /// Indexes literals, each with the number that a hit is reported by.
@@ -101,25 +118,47 @@ impl Grams {
 
 impl Group {
     fn new(literals: &Literals, wanted: &[(u32, u32)], frequencies: &Frequencies) -> Self {
-        let mut group = Self::default();
-        for width in 1..=WIDEST {
-            let of_width: Vec<(u32, u32)> = wanted
-                .iter()
-                .copied()
-                .filter(|(id, _)| width_of(literals.text(*id)) == width)
-                .collect();
-            if of_width.len() > FEW {
-                let table = Table::new(width, literals, of_width.into_iter(), frequencies);
-                group.tables.extend(table);
-            } else {
-                let few = of_width.into_iter().map(|(id, number)| {
-                    let finder = Finder::new(literals.text(id)).into_owned();
-                    (id, finder, number)
-                });
-                group.few.extend(few);
+        let mut by_width: [Vec<(u32, u32)>; 5] = Default::default();
+        for (id, number) in wanted {
+            let width = literals.text(*id).len().min(4);
+            if let Some(of_width) = by_width.get_mut(width) {
+                of_width.push((*id, *number));
             }
         }
+        let [_, one, two, three, mut four] = by_width;
+        let joins = three.len() > FEW && three.len() * SHORTER_KEYS <= four.len() * 4;
+        let mut group = Self::default();
+        let separate = if joins { &[][..] } else { &three };
+        for (width, of_width, few) in [(1, &one[..], FEW_BYTES), (2, &two, FEW), (3, separate, FEW)]
+        {
+            group.add(width, of_width, few, literals, frequencies);
+        }
+        if joins {
+            four.extend(three);
+        }
+        group.add(4, &four, FEW, literals, frequencies);
         group
+    }
+
+    /// Adds literals that are at least as long as the width, or in a table with longer ones.
+    fn add(
+        &mut self,
+        width: usize,
+        wanted: &[(u32, u32)],
+        few: usize,
+        literals: &Literals,
+        frequencies: &Frequencies,
+    ) {
+        if wanted.len() > few {
+            let table = Table::new(width, literals, wanted, frequencies);
+            self.tables.extend(table);
+        } else {
+            let few = wanted.iter().map(|(id, number)| {
+                let finder = Finder::new(literals.text(*id)).into_owned();
+                (*id, finder, *number)
+            });
+            self.few.extend(few);
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -149,15 +188,10 @@ impl Group {
     }
 }
 
-/// Bytes of the gram that a literal is represented by: each width takes a pass of its own.
-pub(crate) fn width_of(literal: &[u8]) -> usize {
-    literal.len().min(WIDEST)
-}
-
-const WIDEST: usize = 4;
-
 struct Table {
     width: usize,
+    /// Whether there are literals one byte shorter, each with every byte that can follow it.
+    shorter: bool,
     filter: Filter,
     /// Open addressing; a slot without entries is free.
     slots: Vec<Slot>,
@@ -184,13 +218,28 @@ impl Table {
     fn new(
         width: usize,
         literals: &Literals,
-        wanted: impl Iterator<Item = (u32, u32)>,
+        wanted: &[(u32, u32)],
         frequencies: &Frequencies,
     ) -> Option<Self> {
         let mut chosen: Vec<(u32, Entry)> = Vec::new();
         let mut used = rustc_hash::FxHashMap::<u32, u32>::default();
-        for (literal, number) in wanted {
+        let mut shorter = false;
+        for (literal, number) in wanted.iter().copied() {
             let text = literals.text(literal);
+            if text.len() < width {
+                shorter = true;
+                let entry = Entry {
+                    literal,
+                    number,
+                    at: 0,
+                };
+                for follower in followers() {
+                    let key = key(&[text, &[follower]].concat(), width);
+                    *used.entry(key).or_default() += 1;
+                    chosen.push((key, entry));
+                }
+                continue;
+            }
             let best = text
                 .windows(width)
                 .enumerate()
@@ -239,6 +288,7 @@ impl Table {
         }
         Some(Self {
             width,
+            shorter,
             filter,
             slots,
             entries,
@@ -291,6 +341,14 @@ impl Table {
                 self.compare(key, place + offset, text, literals, found);
             }
         }
+        if self.shorter
+            && let Some(last) = text.last_chunk::<3>()
+        {
+            let key = key(&[last[0], last[1], last[2], 0], WIDTH);
+            if bit(bits, key) != 0 {
+                self.compare(key, text.len() - last.len(), text, literals, found);
+            }
+        }
     }
 
     #[inline(never)]
@@ -334,61 +392,6 @@ impl Table {
     }
 }
 
-/// One bit per hash of the keys that occur. The sizes are known when the program is compiled, so
-/// that a hash needs no comparison with the size.
-enum Filter {
-    Tiny(Box<[u64; TINY]>),
-    Small(Box<[u64; SMALL]>),
-    Medium(Box<[u64; MEDIUM]>),
-    Large(Box<[u64; LARGE]>),
-}
-
-/// Sizes in words of 64 bits: 128 bytes to 64 KiB, which stay in the nearest caches.
-const TINY: usize = 16;
-const SMALL: usize = 256;
-const MEDIUM: usize = 4096;
-const LARGE: usize = 8192;
-
-impl Filter {
-    fn new(keys: impl ExactSizeIterator<Item = u32>) -> Self {
-        // One bit in 32 set keeps false hits to a few per text.
-        let words = keys.len() / 2;
-        if words <= TINY {
-            Self::Tiny(filled(keys))
-        } else if words <= SMALL {
-            Self::Small(filled(keys))
-        } else if words <= MEDIUM {
-            Self::Medium(filled(keys))
-        } else {
-            Self::Large(filled(keys))
-        }
-    }
-}
-
-fn filled<const WORDS: usize>(keys: impl Iterator<Item = u32>) -> Box<[u64; WORDS]> {
-    let mut bits = Box::new([0_u64; WORDS]);
-    for key in keys {
-        let place = place_of::<WORDS>(key);
-        if let Some(word) = bits.get_mut(place as usize / 64) {
-            *word |= 1 << (place % 64);
-        }
-    }
-    bits
-}
-
-/// Number of the bit of a key.
-#[inline(always)]
-const fn place_of<const WORDS: usize>(key: u32) -> u32 {
-    hash(key) >> (32 - 6 - WORDS.trailing_zeros())
-}
-
-/// Whether some key has this hash: 1 or 0.
-#[inline(always)]
-fn bit<const WORDS: usize>(bits: &[u64; WORDS], key: u32) -> u64 {
-    let place = place_of::<WORDS>(key);
-    bits.get(place as usize / 64).copied().unwrap_or(0) >> (place % 64) & 1
-}
-
 /// Bytes of a gram as a number.
 #[inline(always)]
 fn key(window: &[u8], width: usize) -> u32 {
@@ -410,14 +413,58 @@ fn key(window: &[u8], width: usize) -> u32 {
     }
 }
 
-/// Fibonacci hashing: the high bits depend on all bytes.
-#[inline(always)]
-const fn hash(key: u32) -> u32 {
-    key.wrapping_mul(0x9e37_79b1)
-}
-
 /// `slots` is a power of two.
 fn slot_of(key: u32, slots: usize) -> usize {
     // Other bits than those of the filter, so that keys that share a bit do not share a slot.
     (key.wrapping_mul(0x85eb_ca6b) >> 7) as usize & (slots - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn anchor(number: u8) -> Anchor {
+        match number {
+            0 => Anchor::Start,
+            1 => Anchor::End,
+            _ => Anchor::Any,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+        #[test]
+        fn every_literal_is_found_where_it_is_and_nowhere_else(
+            // Enough longer ones for shorter ones to share their pass.
+            long in prop::collection::vec(("[ab.]{4,6}|[ab.]{4}é?", 0..6_u8), 480..500),
+            three in prop::collection::vec(("[abc.]{3}", 0..6_u8), 5..6),
+            short in prop::collection::vec(("[abc.]{1,2}|[ab]?é[ab]?", 0..6_u8), 0..40),
+            texts in prop::collection::vec("[a-c.é\u{0}]{0,24}", 20),
+        ) {
+            let mut literals = Literals::default();
+            let wanted: Vec<(u32, u32)> = long
+                .iter()
+                .chain(&three)
+                .chain(&short)
+                .filter_map(|(text, at)| literals.push(text.as_bytes(), anchor(*at)))
+                .map(|id| (id, id + 7))
+                .collect();
+            let grams = Grams::new(&literals, &wanted, &Frequencies::new());
+            prop_assert!(grams.ascii.tables.iter().any(|table| table.shorter));
+            for text in &texts {
+                let mut found = Vec::new();
+                grams.scan(text.as_bytes(), &literals, |number| found.push(number));
+                found.sort_unstable();
+                found.dedup();
+                let expected: Vec<u32> = wanted
+                    .iter()
+                    .filter(|(id, _)| literals.find(*id, text.as_bytes()).is_some())
+                    .map(|(_, number)| *number)
+                    .collect();
+                prop_assert_eq!(&found, &expected, "{}", text);
+            }
+        }
+    }
 }

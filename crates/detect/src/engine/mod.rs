@@ -7,6 +7,7 @@
 //! change the answer.
 
 mod build;
+mod filter;
 mod gate;
 mod grams;
 mod index;
