@@ -254,10 +254,10 @@ fn has_run(text: &[u8], set: Bytes, length: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::required::parse;
+    use crate::engine::lazy::{Flags, parse};
 
     fn gate(pattern: &str) -> Gate {
-        Gate::of(&parse(pattern, false, false, false).unwrap())
+        Gate::of(&parse(pattern, Flags::default()).unwrap())
     }
 
     #[test]

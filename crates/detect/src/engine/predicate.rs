@@ -8,12 +8,11 @@ use yinglong_model::Timestamp;
 use yinglong_rules::ir::{Comparison, Likeness, Number, Pattern, Piece, TimePart};
 
 use super::{
-    gate::Gate,
+    lazy::Lazy,
     literals::{Anchor, Literals},
 };
 
-/// Bytes the compiled form of one expression may take. Public rules have expressions that need
-/// more than the default of 10 MiB when Unicode classes are repeated.
+/// Bytes the compiled form of a pattern may take.
 const REGEX_BYTES: usize = 50 << 20;
 /// Bytes of cached states one expression may take while it runs; beyond, it runs slower.
 const REGEX_CACHE_BYTES: usize = 1 << 20;
@@ -39,7 +38,7 @@ pub(crate) enum Decide {
     /// An expression over the folded value: a pattern with `?`.
     Folded(Box<Regex>),
     /// An expression over the value.
-    Regex(Box<Gated>),
+    Regex(Box<Lazy>),
     /// An expression over the value that stands for a pattern in which case counts.
     Cased(Box<(Regex, Pattern)>),
     Network(IpNet),
@@ -58,33 +57,10 @@ pub(crate) enum Decide {
     Count(u64),
 }
 
-/// An expression and what is tested before it is run.
-pub(crate) struct Gated {
-    pub(crate) gate: Option<Gate>,
-    pub(crate) regex: Regex,
-}
-
-impl Gated {
-    pub(crate) fn is_match(&self, text: &[u8]) -> bool {
-        let may = self
-            .gate
-            .as_ref()
-            .is_none_or(|gate| gate.lets_through(text));
-        may && self.regex.is_match(text)
-    }
-}
-
-/// Expression over bytes that are UTF-8.
-pub(crate) fn regex(
-    pattern: &str,
-    ignore_case: bool,
-    multi_line: bool,
-    dot_all: bool,
-) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(pattern)
-        .case_insensitive(ignore_case)
-        .multi_line(multi_line)
-        .dot_matches_new_line(dot_all)
+/// Compiles what [`pattern_regex`] writes.
+pub(crate) fn compile_pattern(text: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(text)
+        .dot_matches_new_line(true)
         .size_limit(REGEX_BYTES)
         .dfa_size_limit(REGEX_CACHE_BYTES)
         .build()
@@ -209,7 +185,7 @@ impl Decide {
                 format!("contains {}", texts.join(" … "))
             }
             Self::Folded(regex) => format!("matches {}", regex.as_str()),
-            Self::Regex(gated) => format!("regex {}", gated.regex.as_str()),
+            Self::Regex(regex) => format!("regex {}", regex.as_str()),
             Self::Cased(cased) => format!("matches {}", cased.0.as_str()),
             Self::Network(network) => format!("in {network}"),
             Self::Compare(how, number) => format!("{} {number}", how.sign()),
