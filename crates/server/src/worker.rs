@@ -363,3 +363,6 @@ pub(crate) fn publish(outcome: Outcome, progress: &Progress, live: &Live, notifi
         notifier.announce(alert);
     }
 }
+
+#[cfg(test)]
+mod tests;
