@@ -89,7 +89,7 @@ impl<O: Outlet> Keeper<O> {
                 self.handle(&wanted);
             }
             let dropped = self.feed.dropped();
-            self.outlet.lose(DropReason::QueueOverflow, dropped);
+            self.outlet.lose(DropReason::ScanQueueFull, dropped);
             let kept = self.outlet.commit().and_then(|()| self.findings.commit());
             if let Err(error) = kept {
                 let error = &error as &dyn std::error::Error;
@@ -137,7 +137,7 @@ impl<O: Outlet> Keeper<O> {
             return self.tell(wanted, &answer);
         }
         self.given_up += 1;
-        self.outlet.lose(DropReason::Malformed, 1);
+        self.outlet.lose(DropReason::ScanFailed, 1);
         tracing::warn!(
             path = wanted.open,
             "the scanner died of this file; it is not scanned"
@@ -237,7 +237,7 @@ impl<O: Outlet> Keeper<O> {
             Some("gone" | "not_regular") => {}
             Some(reason) => {
                 tracing::debug!(path = wanted.open, reason, "a file was not scanned");
-                self.outlet.lose(DropReason::Malformed, 1);
+                self.outlet.lose(DropReason::ScanFailed, 1);
             }
         }
         if answer.matches.is_empty() {

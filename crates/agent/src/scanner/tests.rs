@@ -217,7 +217,7 @@ fn a_file_that_kills_twice_is_given_up_and_the_scanner_works_on() {
     bench.written("b");
     bench.found("b");
     assert_eq!(bench.asked("deadly"), 2);
-    assert_eq!(bench.told.get().lost, [(DropReason::Malformed, 1)]);
+    assert_eq!(bench.told.get().lost, [(DropReason::ScanFailed, 1)]);
     let reason = bench.last_reason();
     assert!(reason.contains("restarts: 2"), "{reason}");
     assert!(reason.contains("died of them: 1"), "{reason}");
@@ -232,7 +232,7 @@ fn a_scanner_that_does_not_answer_or_talks_nonsense_is_replaced() {
     bench.found("a");
     assert_eq!((bench.asked("silent"), bench.asked("nonsense")), (2, 2));
     let lost = bench.told.get().lost.clone();
-    assert_eq!(lost, [(DropReason::Malformed, 1); 2]);
+    assert_eq!(lost, [(DropReason::ScanFailed, 1); 2]);
 }
 
 #[test]
