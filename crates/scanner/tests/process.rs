@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "what is missing in a test fails it")]
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::{BufRead as _, BufReader, Write as _},
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt as _, chown, symlink},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
@@ -86,6 +86,40 @@ impl Drop for Scanner {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+const DAC_READ_SEARCH: u64 = 1 << 2;
+
+/// A set of capabilities in a status of the kernel.
+fn capabilities(status: &str, set: &str) -> u64 {
+    let status = fs::read_to_string(status).unwrap();
+    let mut lines = status.lines().map(|line| line.split_once(":\t").unwrap());
+    let (_, bits) = lines.find(|(name, _)| *name == set).unwrap();
+    u64::from_str_radix(bits, 16).unwrap()
+}
+
+#[test]
+fn files_that_only_their_owner_may_read_are_read_all_the_same() {
+    if capabilities("/proc/self/status", "CapEff") & DAC_READ_SEARCH == 0 {
+        eprintln!("skipped: it takes CAP_DAC_READ_SEARCH");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut scanner = Scanner::start(&[]);
+    for (name, owner, mode) in [("theirs", Some(65_534), 0o600), ("closed", None, 0)] {
+        let folder = dir.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        let file = folder.join("a.php");
+        fs::write(&file, "<?php @eval($_POST['x']); ?>").unwrap();
+        for path in [&file, &folder] {
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+            if owner.is_some() && chown(path, owner, owner).is_err() {
+                eprintln!("skipped: it takes CAP_CHOWN");
+                return;
+            }
+        }
+        assert_eq!(scanner.ask(&file).matches.len(), 1, "{name}");
     }
 }
 
@@ -183,6 +217,18 @@ fn its_limits_are_in_force_and_it_ends_with_who_asks() {
     assert_eq!(limit("Max core file size"), "0");
     let status = of("status").unwrap();
     assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    // Capabilities belong to threads: all of them, those of the rules' engine as well.
+    let own = capabilities("/proc/self/status", "CapPrm");
+    for task in fs::read_dir(format!("/proc/{}/task", scanner.process.id())).unwrap() {
+        let status = task.unwrap().path().join("status");
+        let status = status.to_str().unwrap();
+        for set in ["CapEff", "CapPrm"] {
+            assert_eq!(capabilities(status, set), own & DAC_READ_SEARCH, "{set}");
+        }
+        for set in ["CapInh", "CapAmb"] {
+            assert_eq!(capabilities(status, set), 0, "{set}");
+        }
+    }
     let stat = of("stat").unwrap();
     let nice = stat.rsplit(')').next().unwrap().split_whitespace().nth(16);
     assert_eq!(nice, Some("19"));
