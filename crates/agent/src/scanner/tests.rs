@@ -236,6 +236,35 @@ fn a_scanner_that_does_not_answer_or_talks_nonsense_is_replaced() {
 }
 
 #[test]
+fn a_file_in_a_container_is_handed_over() {
+    let bench = Bench::new();
+    fs::write(bench.path("inside"), "x").unwrap();
+    let name = bench.path("inside");
+    for (name, pid) in [
+        (name.clone(), std::process::id()),
+        // Nobody has that number, so its file is gone with it.
+        (bench.path("gone"), u32::MAX >> 1),
+    ] {
+        bench.feed.see(&EventData::Process(Box::new(Process {
+            name,
+            pid,
+            container_id: Some("c".into()),
+            ..Process::default()
+        })));
+    }
+    bench.written("a");
+    bench.found("a");
+    let asked = fs::read_to_string(bench.path("shell.asked")).unwrap();
+    let asked: Vec<&str> = asked.lines().collect();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!(asked[0].contains(r#""handed":true"#), "{asked:?}");
+    assert!(!asked[1].contains("handed"), "{asked:?}");
+    let told = bench.told.get();
+    assert_eq!(told.found[0].path, name);
+    assert!(told.lost.is_empty(), "{:?}", told.lost);
+}
+
+#[test]
 fn empty_files_directories_and_the_scanner_itself_are_not_asked_about() {
     let bench = Bench::new();
     fs::write(bench.path("empty"), "").unwrap();
