@@ -62,7 +62,8 @@ impl Installation {
             &console,
         ])
         .args(["--agent-port", &agent, "--data"])
-        .arg(self.data());
+        .arg(self.data())
+        .env("CARGO_TARGET_DIR", target());
         succeed(&mut run).map(drop)
     }
 
@@ -74,7 +75,8 @@ impl Installation {
         let mut run = Command::new(root().join("script/run"));
         succeed(
             run.args(["--stop", "--profile", "dev", "--data"])
-                .arg(self.data()),
+                .arg(self.data())
+                .env("CARGO_TARGET_DIR", target()),
         )
         .map(drop)
     }
@@ -223,6 +225,12 @@ pub fn binary(name: &str) -> PathBuf {
         .and_then(Path::parent)
         .expect("it lies in target/<profile>/deps");
     folder.join(name)
+}
+
+/// The folder cargo builds in, wherever that is: `script/run` is to start what was built with the test.
+fn target() -> PathBuf {
+    let folder = binary("").join("..");
+    folder.canonicalize().expect("it is there")
 }
 
 /// Runs a program to its end.
