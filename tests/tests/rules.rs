@@ -1,4 +1,4 @@
-//! Rules against a real server: hunted for in what it has stored.
+//! Rules on a real server: hunted for in what it has stored, taken out and put back.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has to panic")]
 
@@ -262,4 +262,96 @@ fn a_hunt_with_a_wrong_rule_says_what_is_wrong_and_fails() {
     for line in lines {
         assert_eq!(line["title"], "Classic deed", "{line}");
     }
+}
+
+/// All rules of a server, by id.
+fn rules(here: &Installation) -> BTreeMap<String, Value> {
+    let all = here.json(&["rules", "list"]).unwrap();
+    all.into_iter()
+        .map(|rule| (rule["id"].as_str().unwrap_or_default().to_owned(), rule))
+        .collect()
+}
+
+#[test]
+fn exported_rules_are_the_same_set_on_another_server() {
+    if lacks_root("exported_rules_are_the_same_set_on_another_server") {
+        return;
+    }
+    let here = Installation::start().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = here.data().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let fresh = rules(&here);
+    let correlation = format!(
+        "{}---\ntitle: Many deeds\nid: 5b0f7c52-1f0c-4d2e-9a0e-0f6f1c1f0a13\ncorrelation:\n    \
+         type: event_count\n    rules:\n        - 5b0f7c52-1f0c-4d2e-9a0e-0f6f1c1f0a11\n    group-by:\n        - User\n    \
+         timespan: 1m\n    condition:\n        gte: 3\nlevel: critical\n",
+        sigma("龙")
+    );
+    let own_sigma = write("own.yml", &correlation);
+    let own_classic = write("own.json", &classic("龙"));
+    // A default rule of each language is switched off, the way it was listed.
+    let mut off = Vec::new();
+    for in_sigma in [true, false] {
+        let found = fresh
+            .values()
+            .find(|rule| rule["sigma"].is_string() == in_sigma);
+        let mut rule = found.unwrap().clone();
+        rule["enabled"] = json!(false);
+        off.push(rule);
+    }
+    let off = write("off.json", &Value::from(off).to_string());
+    let said = here
+        .yinglong(&["rules", "import", &own_sigma, &own_classic, &off])
+        .unwrap();
+    assert_eq!(said, "5 rules imported, 0 refused\n");
+
+    let before = rules(&here);
+    assert_eq!(before.len(), fresh.len() + 3);
+    let folder = here.data().join("exported");
+    let folder = folder.to_str().unwrap();
+    eprint!("{}", here.yinglong(&["rules", "export", folder]).unwrap());
+    let classic: Vec<Value> =
+        serde_json::from_slice(&fs::read(format!("{folder}/classic.json")).unwrap()).unwrap();
+    assert!(classic.iter().any(|rule| rule["id"] == "e2e-classic"));
+    assert!(classic.iter().all(|rule| rule["sigma"].is_null()));
+    let document = fs::read_to_string(format!("{folder}/sigma/many-deeds.yml")).unwrap();
+    assert!(document.starts_with("title: Many deeds\n"), "{document}");
+
+    let again = here.command(&["rules", "export", folder]).output().unwrap();
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("is not empty"));
+
+    let there = Installation::start().unwrap();
+    assert_eq!(rules(&there), fresh);
+    there.yinglong(&["rules", "import", folder]).unwrap();
+    assert_eq!(rules(&there), before);
+}
+
+#[test]
+fn an_import_stores_what_is_right_and_names_what_is_wrong() {
+    if lacks_root("an_import_stores_what_is_right_and_names_what_is_wrong") {
+        return;
+    }
+    let here = Installation::start().unwrap();
+    let folder = here.data().join("mixed");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("right.json"), classic("x")).unwrap();
+    let wrong = sigma("x").replace("condition: selection", "condition: selektion");
+    fs::write(folder.join("wrong.yml"), wrong).unwrap();
+    let import = here
+        .command(&["rules", "import", folder.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert_eq!(import.status.code(), Some(1));
+    let (out, error) = (
+        String::from_utf8_lossy(&import.stdout),
+        String::from_utf8_lossy(&import.stderr),
+    );
+    assert_eq!(out, "1 rules imported, 1 refused\n", "{error}");
+    assert!(error.contains("wrong.yml:"), "{error}");
+    assert!(error.contains("did you mean `selection`"), "{error}");
+    assert!(rules(&here).contains_key("e2e-classic"));
 }
