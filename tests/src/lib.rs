@@ -146,6 +146,32 @@ impl Installation {
             .context("pid")
     }
 
+    /// Executions of `/bin/true` with a mark that the server has stored. Looking for the mark is an
+    /// execution with the mark, too, and is not among them.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub fn stored(&self, mark: &str) -> anyhow::Result<usize> {
+        let query = format!("type:process | command:{mark}");
+        let events = self.json(&["search", &query])?;
+        let deeds = events.iter().filter(|event| {
+            let name = event["data"]["name"].as_str();
+            name.is_some_and(|name| name.ends_with("/true"))
+        });
+        Ok(deeds.count())
+    }
+
+    /// Executes with a mark until the server has stored it: sensors start a moment after the agent.
+    ///
+    /// # Errors
+    /// It is not stored within a minute.
+    pub fn observe(&self, mark: &str) -> anyhow::Result<()> {
+        eventually(60, "executions are observed", || {
+            storm(mark, 9..10)?;
+            Ok(self.stored(mark)? > 0)
+        })
+    }
+
     /// The books of a stream of the only host.
     ///
     /// # Errors

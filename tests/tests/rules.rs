@@ -59,27 +59,6 @@ fn sigma_file(path: &Path) -> String {
     )
 }
 
-/// Executions of `/bin/true` with a mark that the server has stored. Looking for the mark is an
-/// execution with the mark, too, and is not among them.
-fn stored(here: &Installation, mark: &str) -> anyhow::Result<usize> {
-    let query = format!("type:process | command:{mark}");
-    let events = here.json(&["search", &query])?;
-    let deeds = events.iter().filter(|event| {
-        let name = event["data"]["name"].as_str();
-        name.is_some_and(|name| name.ends_with("/true"))
-    });
-    Ok(deeds.count())
-}
-
-/// Executes with a mark until the server has stored it: sensors start a moment after the agent.
-fn observe(here: &Installation, mark: &str) {
-    eventually(60, "executions are observed", || {
-        storm(mark, 9..10)?;
-        Ok(stored(here, mark)? > 0)
-    })
-    .unwrap();
-}
-
 /// A file that is removed when the test ends, however it ends.
 struct Litter(PathBuf);
 
@@ -120,7 +99,7 @@ fn a_hunt_finds_exactly_the_deeds_of_the_past_in_both_languages() {
         format!("yloth{own}"),
     );
     let file = Litter(PathBuf::from(format!("/etc/{one}.conf")));
-    observe(&here, &format!("ylfirst{own}"));
+    here.observe(&format!("ylfirst{own}")).unwrap();
     eventually(60, "files of /etc are watched", || {
         fs::write(&file.0, "quiet = true\n")?;
         let query = format!("type:file | path:{}", file.0.display());
@@ -133,7 +112,7 @@ fn a_hunt_finds_exactly_the_deeds_of_the_past_in_both_languages() {
     eventually(60, "all deeds are stored", || {
         let mut all = 0;
         for mark in [&one, &two, &other] {
-            all += stored(&here, mark)?;
+            all += here.stored(mark)?;
         }
         Ok(all == 9)
     })
@@ -198,7 +177,7 @@ fn a_hunt_with_a_wrong_rule_says_what_is_wrong_and_fails() {
     let here = Installation::start().unwrap();
     let own = std::process::id();
     let mark = format!("ylbad{own}");
-    observe(&here, &mark);
+    here.observe(&mark).unwrap();
     let folder = here.data().join("hunt");
     fs::create_dir(&folder).unwrap();
     let good = folder.join("good.json");
