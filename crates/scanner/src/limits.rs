@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
+use landlock::{ABI, AccessFs, Ruleset, RulesetAttr as _, RulesetError, RulesetStatus};
 use nix::sys::{
     prctl,
     resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit},
@@ -36,6 +37,9 @@ pub fn confine(bytes: u64) -> anyhow::Result<()> {
     lower(Resource::RLIMIT_NOFILE, OPEN_FILES).context("open files cannot be limited")?;
     prctl::set_no_new_privs().context("new privileges cannot be forbidden")?;
     keep_reading_only().context("capabilities cannot be given up")?;
+    if !forbid_changes().context("changes of files cannot be forbidden")? {
+        tracing::info!("this kernel has no Landlock; changes of files are not forbidden by it");
+    }
     rustix::process::nice(NICE).context("the priority cannot be lowered")?;
     Ok(())
 }
@@ -60,6 +64,21 @@ fn keep_reading_only() -> rustix::io::Result<()> {
     )
 }
 
+/// Forbids to change any file and to execute any. Without capabilities the superuser still owns what
+/// is the superuser's. A kernel without Landlock (before 5.13, or where it is off) forbids less
+/// or nothing; says whether it forbids something.
+fn forbid_changes() -> Result<bool, RulesetError> {
+    // Rights that a kernel does not know yet are left out.
+    let abi = ABI::V5;
+    let forbidden = AccessFs::from_write(abi) | AccessFs::Execute;
+    // No path is an exception. Reading is not restricted: not all files are below our root.
+    let status = Ruleset::default()
+        .handle_access(forbidden)?
+        .create()?
+        .restrict_self()?;
+    Ok(status.ruleset != RulesetStatus::NotEnforced)
+}
+
 /// Lets the kernel end this process when the next file takes more processor time than `limit`
 /// and some. The limit inside the rules' engine counts whole seconds and is looked at now and
 /// then; this one cannot be missed.
@@ -82,4 +101,41 @@ fn lower(resource: Resource, limit: u64) -> nix::Result<()> {
     let (_, hard) = getrlimit(resource)?;
     let limit = limit.min(hard);
     setrlimit(resource, limit, limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io, process::Command, thread};
+
+    use super::*;
+
+    #[test]
+    fn afterwards_files_are_read_but_neither_changed_nor_executed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        fs::write(&path, "x").unwrap();
+        // Rights are those of a thread: the others keep theirs.
+        let (in_force, refused) = thread::scope(|scope| {
+            let confined = || {
+                prctl::set_no_new_privs().unwrap();
+                let in_force = forbid_changes().unwrap();
+                assert_eq!(fs::read(&path).unwrap(), b"x");
+                let refused = [
+                    fs::write(&path, "y").err(),
+                    fs::write(dir.path().join("b"), "y").err(),
+                    Command::new("/bin/true").status().err(),
+                    fs::remove_file(&path).err(),
+                ];
+                (in_force, refused)
+            };
+            scope.spawn(confined).join().unwrap()
+        });
+        if !in_force {
+            eprintln!("skipped: this kernel has no Landlock");
+            return;
+        }
+        let kinds = refused.map(|error| error.map(|error| error.kind()));
+        assert_eq!(kinds, [Some(io::ErrorKind::PermissionDenied); 4]);
+        assert_eq!(fs::read(&path).unwrap(), b"x");
+    }
 }
