@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use landlock::{ABI, AccessFs, Ruleset, RulesetAttr as _, RulesetError, RulesetStatus};
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetError, RulesetStatus,
+    Scope,
+};
 use nix::sys::{
     prctl,
     resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit},
@@ -64,16 +67,18 @@ fn keep_reading_only() -> rustix::io::Result<()> {
     )
 }
 
-/// Forbids to change any file and to execute any. Without capabilities the superuser still owns what
-/// is the superuser's. A kernel without Landlock (before 5.13, or where it is off) forbids less
-/// or nothing; says whether it forbids something.
+/// Forbids to change or execute any file, to use TCP, and to signal other processes. Without
+/// capabilities the superuser still owns what is the superuser's. A kernel without Landlock (before
+/// 5.13, or where it is off) forbids nothing, older ones only files; says whether it forbids
+/// something.
 fn forbid_changes() -> Result<bool, RulesetError> {
     // Rights that a kernel does not know yet are left out.
-    let abi = ABI::V5;
-    let forbidden = AccessFs::from_write(abi) | AccessFs::Execute;
-    // No path is an exception. Reading is not restricted: not all files are below our root.
+    let abi = ABI::V6;
     let status = Ruleset::default()
-        .handle_access(forbidden)?
+        // No path is an exception. Reading is not restricted: not all files are below our root.
+        .handle_access(AccessFs::from_write(abi) | AccessFs::Execute)?
+        .handle_access(AccessNet::from_all(abi))?
+        .scope(Scope::from_all(abi))?
         .create()?
         .restrict_self()?;
     Ok(status.ruleset != RulesetStatus::NotEnforced)
@@ -105,17 +110,27 @@ fn lower(resource: Resource, limit: u64) -> nix::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io, process::Command, thread};
+    use std::{
+        fs, io,
+        net::{TcpListener, TcpStream},
+        process::Command,
+        thread,
+    };
+
+    use nix::{sys::signal::kill, unistd::getppid};
 
     use super::*;
 
     #[test]
-    fn afterwards_files_are_read_but_neither_changed_nor_executed() {
+    fn afterwards_files_are_read_but_nothing_is_changed_executed_or_signalled() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         fs::write(&path, "x").unwrap();
+        let parent = getppid();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
         // Rights are those of a thread: the others keep theirs.
-        let (in_force, refused) = thread::scope(|scope| {
+        let (in_force, refused, signal, connected) = thread::scope(|scope| {
             let confined = || {
                 prctl::set_no_new_privs().unwrap();
                 let in_force = forbid_changes().unwrap();
@@ -126,7 +141,9 @@ mod tests {
                     Command::new("/bin/true").status().err(),
                     fs::remove_file(&path).err(),
                 ];
-                (in_force, refused)
+                // No signal is sent: it is only asked whether one could be.
+                let connected = TcpStream::connect(address);
+                (in_force, refused, kill(parent, None), connected)
             };
             scope.spawn(confined).join().unwrap()
         });
@@ -136,6 +153,19 @@ mod tests {
         }
         let kinds = refused.map(|error| error.map(|error| error.kind()));
         assert_eq!(kinds, [Some(io::ErrorKind::PermissionDenied); 4]);
+        if knows_signals() {
+            assert_eq!(signal, Err(nix::errno::Errno::EPERM));
+            let refused = connected.err().map(|error| error.kind());
+            assert_eq!(refused, Some(io::ErrorKind::PermissionDenied));
+        }
         assert_eq!(fs::read(&path).unwrap(), b"x");
+    }
+
+    /// Whether Landlock knows signals, which it learned last of what is asked of it: Linux 6.12.
+    fn knows_signals() -> bool {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let mut numbers = release.split('.').map(|part| part.parse::<u32>().ok());
+        let version = (numbers.next().flatten(), numbers.next().flatten());
+        version >= (Some(6), Some(12))
     }
 }
