@@ -58,7 +58,7 @@ document! {
         privatekey: String = String::new(),
         /// Certificate of the server's authority, PEM; read-only.
         cert: String = String::new(),
-        /// Days events are kept; 1 to 3650.
+        /// Days events are kept, and stories without an alert to decide about; 1 to 3650.
         retention_days: u32 = 90,
     }
 }
