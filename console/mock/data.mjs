@@ -201,4 +201,5 @@ export const inventories = {
   startup: [{ name: "ld.so.preload", command: "", location: "/etc/ld.so.preload", user: "root" }],
   crontab: [{ command: "test -x /usr/sbin/anacron || run-parts --report /etc/cron.daily", user: "root", rule: "25 6 * * *", name: "", arg: "", description: "/etc/crontab" }],
   processlist: Array.from({ length: 60 }, (_, i) => ({ name: i % 7 ? "php-fpm8.2" : "nginx", pid: String(900 + i * 3), ppid: "1", command: i % 7 ? "php-fpm: pool www" : "nginx: worker process", starttime: "2026-01-12T05:11:09Z" })),
+  package: ["openssl", "nginx", "bash"].map((name, i) => ({ name, version: `${i + 1}.0-1`, arch: "amd64", manager: "dpkg", source: name, vendor: "Debian", installtime: "2026-01-10T08:00:00Z" })),
 };

@@ -29,6 +29,7 @@ export const INVENTORY_TYPES = [
   "startup",
   "crontab",
   "processlist",
+  "package",
 ] as const;
 export type InventoryType = (typeof INVENTORY_TYPES)[number];
 

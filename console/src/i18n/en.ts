@@ -183,6 +183,7 @@ export const en = {
     startup: "Startup items",
     crontab: "Scheduled jobs",
     processlist: "Processes",
+    package: "Packages",
     abnormal: "Server check",
   },
   source: {

@@ -152,6 +152,7 @@ export const zh: Texts = {
     startup: "启动项",
     crontab: "计划任务",
     processlist: "进程列表",
+    package: "软件包",
     abnormal: "服务器检查",
   },
   source: {

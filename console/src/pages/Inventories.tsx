@@ -17,6 +17,7 @@ const COLUMNS: Record<string, readonly string[]> = {
   startup: ["name", "command", "location", "user"],
   crontab: ["rule", "user", "command", "name", "arg", "description"],
   processlist: ["pid", "ppid", "name", "command", "starttime"],
+  package: ["name", "version", "arch", "manager", "source", "vendor", "installtime"],
 };
 
 export function Inventories({ host }: { host: HostDetail }) {

@@ -20,17 +20,20 @@ pub enum InventoryType {
     Crontab,
     /// Running processes.
     Processlist,
+    /// Installed packages, as the package manager's own database has them.
+    Package,
 }
 
 impl InventoryType {
-    /// All of them, in the order of the contract.
-    pub const ALL: [Self; 6] = [
+    /// All of them: those of the contract in its order, then ours.
+    pub const ALL: [Self; 7] = [
         Self::Userlist,
         Self::Listening,
         Self::Service,
         Self::Startup,
         Self::Crontab,
         Self::Processlist,
+        Self::Package,
     ];
 
     /// Name used in documents, rules and search.
@@ -42,6 +45,7 @@ impl InventoryType {
             Self::Startup => "startup",
             Self::Crontab => "crontab",
             Self::Processlist => "processlist",
+            Self::Package => "package",
         }
     }
 
@@ -66,6 +70,15 @@ impl InventoryType {
             Self::Startup => &["name", "command", "location", "user"],
             Self::Crontab => &["command", "user", "rule", "name", "arg", "description"],
             Self::Processlist => &["name", "pid", "ppid", "command", "starttime"],
+            Self::Package => &[
+                "name",
+                "version",
+                "arch",
+                "vendor",
+                "source",
+                "manager",
+                "installtime",
+            ],
         }
     }
 }

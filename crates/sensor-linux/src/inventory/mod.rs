@@ -7,11 +7,13 @@
 //!   is bounded. The only programs that are run are web servers' own `-V`, once per version of
 //!   the program, see [`webroot`].
 //! - **Not here**: containers (their services and web roots are not looked into; their processes
-//!   are listed as the host sees them), UDP listeners, lists of installed packages.
+//!   are listed as the host sees them), UDP listeners.
 
 pub mod crontab;
 pub mod facts;
+mod lines;
 pub mod listening;
+pub mod package;
 pub mod processes;
 mod root;
 mod sensor;
@@ -44,6 +46,48 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// Elements of a list beyond this number are left out, so that a list fits a record.
+const ELEMENT_LIMIT: usize = 20_000;
+
+/// A list while it is collected.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// What is in it, at most [`ELEMENT_LIMIT`].
+    pub elements: Vec<Element>,
+    /// What would be in it beyond that.
+    pub left_out: usize,
+    /// What could not be looked at, and why.
+    pub notes: Vec<String>,
+}
+
+impl Collected {
+    fn push(&mut self, element: Element) {
+        if self.elements.len() < ELEMENT_LIMIT {
+            self.elements.push(element);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    /// Sorts what stands in no order of its own, so that a rewritten database changes nothing.
+    fn sort(&mut self) {
+        let key = |e: &Element| ["name", "version", "arch"].map(|field| e.get(field).cloned());
+        self.elements.sort_by_cached_key(key);
+    }
+}
+
+impl From<Vec<Element>> for Collected {
+    fn from(mut elements: Vec<Element>) -> Self {
+        let left_out = elements.len().saturating_sub(ELEMENT_LIMIT);
+        elements.truncate(ELEMENT_LIMIT);
+        Self {
+            elements,
+            left_out,
+            notes: Vec::new(),
+        }
+    }
 }
 
 /// An element of its fields; empty ones are left out, too long ones end early.
