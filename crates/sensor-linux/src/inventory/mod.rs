@@ -46,6 +46,15 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A database is not what its name says, or was changed while it was read.
+    #[error("`{path}` is not understood; the list stays as it was", path = path.display())]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 /// Elements of a list beyond this number are left out, so that a list fits a record.
@@ -58,6 +67,8 @@ pub struct Collected {
     pub elements: Vec<Element>,
     /// What would be in it beyond that.
     pub left_out: usize,
+    /// What could not be made sense of.
+    pub unreadable: usize,
     /// What could not be looked at, and why.
     pub notes: Vec<String>,
 }
@@ -85,7 +96,7 @@ impl From<Vec<Element>> for Collected {
         Self {
             elements,
             left_out,
-            notes: Vec::new(),
+            ..Self::default()
         }
     }
 }

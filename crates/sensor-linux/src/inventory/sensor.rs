@@ -163,7 +163,12 @@ impl Collector {
                     return Ok(None);
                 }
                 self.packages = None;
-                let list = package::collect(root)?;
+                let list = package::collect(root);
+                if package::stamp(root)? != stamp {
+                    // Half of one state and half of another is neither; the next cycle sees more.
+                    return Ok(None);
+                }
+                let list = list?;
                 self.packages = Some(stamp);
                 list
             }
@@ -177,6 +182,7 @@ impl Collector {
             elements: mut data,
             mut left_out,
             mut notes,
+            ..
         } = list;
         left_out += fit(&mut data, LIST_LIMIT_BYTES);
         if left_out > 0 {

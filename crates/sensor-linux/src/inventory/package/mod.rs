@@ -5,6 +5,7 @@
 
 mod apk;
 mod dpkg;
+mod rpm;
 
 use std::{
     io::{BufReader, Read},
@@ -73,6 +74,13 @@ pub fn collect(root: &Root) -> Result<Collected, Error> {
             apk::parse(reader, |package| package.add_to(&mut list, "apk"))
         })?;
     }
+    rpm::collect(root, &mut list)?;
+    if list.unreadable > 0 {
+        let unreadable = list.unreadable;
+        list.notes.push(format!(
+            "{unreadable} entries of rpm's database make no sense"
+        ));
+    }
     list.sort();
     Ok(list)
 }
@@ -87,13 +95,17 @@ pub(super) type Stamp = Vec<(PathBuf, u64, u64, i64, i64)>;
 pub(super) fn stamp(root: &Root) -> Result<Stamp, Error> {
     let mut paths = dpkg::databases(root)?;
     paths.extend(apk::databases(root));
-    Ok(paths
+    let mut stamp: Stamp = paths
         .into_iter()
-        .filter_map(|path| {
-            let m = root.metadata(&path)?;
-            Some((path, m.ino(), m.len(), m.mtime(), m.mtime_nsec()))
-        })
-        .collect())
+        .filter_map(|path| state(root, path))
+        .collect();
+    stamp.extend(rpm::stamp(root));
+    Ok(stamp)
+}
+
+fn state(root: &Root, path: PathBuf) -> Option<(PathBuf, u64, u64, i64, i64)> {
+    let m = root.metadata(&path)?;
+    Some((path, m.ino(), m.len(), m.mtime(), m.mtime_nsec()))
 }
 
 fn read(
