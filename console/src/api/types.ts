@@ -30,6 +30,7 @@ export const INVENTORY_TYPES = [
   "crontab",
   "processlist",
   "package",
+  "module",
 ] as const;
 export type InventoryType = (typeof INVENTORY_TYPES)[number];
 

@@ -184,6 +184,7 @@ export const en = {
     crontab: "Scheduled jobs",
     processlist: "Processes",
     package: "Packages",
+    module: "Kernel modules",
     abnormal: "Server check",
   },
   source: {

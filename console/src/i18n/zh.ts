@@ -153,6 +153,7 @@ export const zh: Texts = {
     crontab: "计划任务",
     processlist: "进程列表",
     package: "软件包",
+    module: "内核模块",
     abnormal: "服务器检查",
   },
   source: {

@@ -18,6 +18,7 @@ const COLUMNS: Record<string, readonly string[]> = {
   crontab: ["rule", "user", "command", "name", "arg", "description"],
   processlist: ["pid", "ppid", "name", "command", "starttime"],
   package: ["name", "version", "arch", "manager", "source", "vendor", "installtime"],
+  module: ["name", "state", "signed", "taint", "version", "path", "usedby", "size"],
 };
 
 export function Inventories({ host }: { host: HostDetail }) {

@@ -22,11 +22,13 @@ pub enum InventoryType {
     Processlist,
     /// Installed packages, as the package manager's own database has them.
     Package,
+    /// Loaded kernel modules.
+    Module,
 }
 
 impl InventoryType {
     /// All of them: those of the contract in its order, then ours.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Userlist,
         Self::Listening,
         Self::Service,
@@ -34,6 +36,7 @@ impl InventoryType {
         Self::Crontab,
         Self::Processlist,
         Self::Package,
+        Self::Module,
     ];
 
     /// Name used in documents, rules and search.
@@ -46,6 +49,7 @@ impl InventoryType {
             Self::Crontab => "crontab",
             Self::Processlist => "processlist",
             Self::Package => "package",
+            Self::Module => "module",
         }
     }
 
@@ -78,6 +82,9 @@ impl InventoryType {
                 "source",
                 "manager",
                 "installtime",
+            ],
+            Self::Module => &[
+                "name", "size", "usedby", "state", "path", "version", "signed", "taint",
             ],
         }
     }

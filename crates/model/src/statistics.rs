@@ -41,6 +41,7 @@ pub const fn inventory_key(kind: InventoryType) -> Option<&'static str> {
         InventoryType::Userlist
         | InventoryType::Startup
         | InventoryType::Service
+        | InventoryType::Module
         | InventoryType::Package => Some("name"),
         InventoryType::Listening => Some("address"),
         InventoryType::Crontab => Some("command"),

@@ -13,6 +13,7 @@ pub mod crontab;
 pub mod facts;
 mod lines;
 pub mod listening;
+pub mod module;
 pub mod package;
 pub mod processes;
 mod root;
