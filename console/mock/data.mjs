@@ -203,4 +203,5 @@ export const inventories = {
   processlist: Array.from({ length: 60 }, (_, i) => ({ name: i % 7 ? "php-fpm8.2" : "nginx", pid: String(900 + i * 3), ppid: "1", command: i % 7 ? "php-fpm: pool www" : "nginx: worker process", starttime: "2026-01-12T05:11:09Z" })),
   package: ["openssl", "nginx", "bash"].map((name, i) => ({ name, version: `${i + 1}.0-1`, arch: "amd64", manager: "dpkg", source: name, vendor: "Debian", installtime: "2026-01-10T08:00:00Z" })),
   module: [{ name: "nf_tables", size: "303104", usedby: "nft_compat", state: "Live", path: "/lib/modules/6.1.0-18-amd64/kernel/net/netfilter/nf_tables.ko", signed: "True" }],
+  sshkey: [{ user: "deploy", path: "/home/deploy/.ssh/authorized_keys", kind: "ssh-ed25519", fingerprint: "SHA256:jYtFZqH9p1W5Nn0kq0b0v9y3uEoW7Kf1m2aX3cR4d5E", comment: "ci@build", options: "restrict" }],
 };

@@ -31,6 +31,7 @@ export const INVENTORY_TYPES = [
   "processlist",
   "package",
   "module",
+  "sshkey",
 ] as const;
 export type InventoryType = (typeof INVENTORY_TYPES)[number];
 

@@ -185,6 +185,7 @@ export const en = {
     processlist: "Processes",
     package: "Packages",
     module: "Kernel modules",
+    sshkey: "SSH keys",
     abnormal: "Server check",
   },
   source: {

@@ -154,6 +154,7 @@ export const zh: Texts = {
     processlist: "进程列表",
     package: "软件包",
     module: "内核模块",
+    sshkey: "SSH 公钥",
     abnormal: "服务器检查",
   },
   source: {

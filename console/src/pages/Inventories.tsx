@@ -19,6 +19,7 @@ const COLUMNS: Record<string, readonly string[]> = {
   processlist: ["pid", "ppid", "name", "command", "starttime"],
   package: ["name", "version", "arch", "manager", "source", "vendor", "installtime"],
   module: ["name", "state", "signed", "taint", "version", "path", "usedby", "size"],
+  sshkey: ["user", "kind", "fingerprint", "comment", "options", "path"],
 };
 
 export function Inventories({ host }: { host: HostDetail }) {

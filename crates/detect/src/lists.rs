@@ -126,6 +126,10 @@ impl Matcher {
             Source::Inventory(InventoryType::Crontab) => {
                 find_pattern(&self.jobs, &["command"], element)
             }
+            // A key has no name; its comment is what anybody may write.
+            Source::Inventory(InventoryType::Sshkey) => {
+                find_pattern(&self.other, &["fingerprint"], element)
+            }
             Source::Inventory(_) => find_pattern(&self.other, &["name"], element),
         }
     }

@@ -24,11 +24,13 @@ pub enum InventoryType {
     Package,
     /// Loaded kernel modules.
     Module,
+    /// Keys that may log in by SSH.
+    Sshkey,
 }
 
 impl InventoryType {
     /// All of them: those of the contract in its order, then ours.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Userlist,
         Self::Listening,
         Self::Service,
@@ -37,6 +39,7 @@ impl InventoryType {
         Self::Processlist,
         Self::Package,
         Self::Module,
+        Self::Sshkey,
     ];
 
     /// Name used in documents, rules and search.
@@ -50,6 +53,7 @@ impl InventoryType {
             Self::Processlist => "processlist",
             Self::Package => "package",
             Self::Module => "module",
+            Self::Sshkey => "sshkey",
         }
     }
 
@@ -86,6 +90,7 @@ impl InventoryType {
             Self::Module => &[
                 "name", "size", "usedby", "state", "path", "version", "signed", "taint",
             ],
+            Self::Sshkey => &["user", "path", "kind", "fingerprint", "comment", "options"],
         }
     }
 }

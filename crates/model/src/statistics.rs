@@ -45,6 +45,7 @@ pub const fn inventory_key(kind: InventoryType) -> Option<&'static str> {
         | InventoryType::Package => Some("name"),
         InventoryType::Listening => Some("address"),
         InventoryType::Crontab => Some("command"),
+        InventoryType::Sshkey => Some("fingerprint"),
         InventoryType::Processlist => None,
     }
 }

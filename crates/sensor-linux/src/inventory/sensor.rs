@@ -15,8 +15,8 @@ use yinglong_model::{
 use yinglong_sensor::{Context, Outlet, Sensor};
 
 use super::{
-    Collected, Error, Root, crontab, listening, module, package, processes, service, startup,
-    users, webroot,
+    Collected, Error, Root, crontab, listening, module, package, processes, service, sshkey,
+    startup, users, webroot,
 };
 use crate::standing::Standing;
 
@@ -157,6 +157,7 @@ impl Collector {
             InventoryType::Crontab => crontab::collect(root)?.into(),
             InventoryType::Processlist => processes::collect(root)?.into(),
             InventoryType::Module => module::collect(root)?.into(),
+            InventoryType::Sshkey => sshkey::collect(root)?,
             InventoryType::Package => {
                 // Taken before the databases are read: what changes meanwhile is seen next time.
                 let stamp = package::stamp(root)?;
