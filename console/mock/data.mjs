@@ -204,4 +204,5 @@ export const inventories = {
   package: ["openssl", "nginx", "bash"].map((name, i) => ({ name, version: `${i + 1}.0-1`, arch: "amd64", manager: "dpkg", source: name, vendor: "Debian", installtime: "2026-01-10T08:00:00Z" })),
   module: [{ name: "nf_tables", size: "303104", usedby: "nft_compat", state: "Live", path: "/lib/modules/6.1.0-18-amd64/kernel/net/netfilter/nf_tables.ko", signed: "True" }],
   sshkey: [{ user: "deploy", path: "/home/deploy/.ssh/authorized_keys", kind: "ssh-ed25519", fingerprint: "SHA256:jYtFZqH9p1W5Nn0kq0b0v9y3uEoW7Kf1m2aX3cR4d5E", comment: "ci@build", options: "restrict" }],
+  sudoer: [{ name: "%sudo", host: "ALL", runas: "ALL:ALL", commands: "ALL", location: "/etc/sudoers", line: "47" }],
 };

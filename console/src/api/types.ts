@@ -32,6 +32,7 @@ export const INVENTORY_TYPES = [
   "package",
   "module",
   "sshkey",
+  "sudoer",
 ] as const;
 export type InventoryType = (typeof INVENTORY_TYPES)[number];
 

@@ -186,6 +186,7 @@ export const en = {
     package: "Packages",
     module: "Kernel modules",
     sshkey: "SSH keys",
+    sudoer: "Sudo rights",
     abnormal: "Server check",
   },
   source: {

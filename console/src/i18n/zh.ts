@@ -155,6 +155,7 @@ export const zh: Texts = {
     package: "软件包",
     module: "内核模块",
     sshkey: "SSH 公钥",
+    sudoer: "提权规则",
     abnormal: "服务器检查",
   },
   source: {

@@ -20,6 +20,7 @@ const COLUMNS: Record<string, readonly string[]> = {
   package: ["name", "version", "arch", "manager", "source", "vendor", "installtime"],
   module: ["name", "state", "signed", "taint", "version", "path", "usedby", "size"],
   sshkey: ["user", "kind", "fingerprint", "comment", "options", "path"],
+  sudoer: ["name", "host", "runas", "tags", "commands", "location", "line"],
 };
 
 export function Inventories({ host }: { host: HostDetail }) {

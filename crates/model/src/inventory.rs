@@ -26,11 +26,13 @@ pub enum InventoryType {
     Module,
     /// Keys that may log in by SSH.
     Sshkey,
+    /// Who may run what as whom, by sudo and doas.
+    Sudoer,
 }
 
 impl InventoryType {
     /// All of them: those of the contract in its order, then ours.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Userlist,
         Self::Listening,
         Self::Service,
@@ -40,6 +42,7 @@ impl InventoryType {
         Self::Package,
         Self::Module,
         Self::Sshkey,
+        Self::Sudoer,
     ];
 
     /// Name used in documents, rules and search.
@@ -54,6 +57,7 @@ impl InventoryType {
             Self::Package => "package",
             Self::Module => "module",
             Self::Sshkey => "sshkey",
+            Self::Sudoer => "sudoer",
         }
     }
 
@@ -91,6 +95,9 @@ impl InventoryType {
                 "name", "size", "usedby", "state", "path", "version", "signed", "taint",
             ],
             Self::Sshkey => &["user", "path", "kind", "fingerprint", "comment", "options"],
+            Self::Sudoer => &[
+                "name", "host", "runas", "tags", "commands", "location", "line",
+            ],
         }
     }
 }

@@ -42,6 +42,7 @@ pub const fn inventory_key(kind: InventoryType) -> Option<&'static str> {
         | InventoryType::Startup
         | InventoryType::Service
         | InventoryType::Module
+        | InventoryType::Sudoer
         | InventoryType::Package => Some("name"),
         InventoryType::Listening => Some("address"),
         InventoryType::Crontab => Some("command"),

@@ -22,6 +22,7 @@ mod sensor;
 pub mod service;
 pub mod sshkey;
 pub mod startup;
+pub mod sudoer;
 mod units;
 pub mod users;
 pub mod webroot;

@@ -16,7 +16,7 @@ use yinglong_sensor::{Context, Outlet, Sensor};
 
 use super::{
     Collected, Error, Root, crontab, listening, module, package, processes, service, sshkey,
-    startup, users, webroot,
+    startup, sudoer, users, webroot,
 };
 use crate::standing::Standing;
 
@@ -158,6 +158,7 @@ impl Collector {
             InventoryType::Processlist => processes::collect(root)?.into(),
             InventoryType::Module => module::collect(root)?.into(),
             InventoryType::Sshkey => sshkey::collect(root)?,
+            InventoryType::Sudoer => sudoer::collect(root)?,
             InventoryType::Package => {
                 // Taken before the databases are read: what changes meanwhile is seen next time.
                 let stamp = package::stamp(root)?;
