@@ -33,6 +33,7 @@ export const INVENTORY_TYPES = [
   "module",
   "sshkey",
   "sudoer",
+  "container",
 ] as const;
 export type InventoryType = (typeof INVENTORY_TYPES)[number];
 

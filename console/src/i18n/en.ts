@@ -187,6 +187,7 @@ export const en = {
     module: "Kernel modules",
     sshkey: "SSH keys",
     sudoer: "Sudo rights",
+    container: "Containers",
     abnormal: "Server check",
   },
   source: {

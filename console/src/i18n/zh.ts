@@ -156,6 +156,7 @@ export const zh: Texts = {
     module: "内核模块",
     sshkey: "SSH 公钥",
     sudoer: "提权规则",
+    container: "容器",
     abnormal: "服务器检查",
   },
   source: {

@@ -21,6 +21,7 @@ const COLUMNS: Record<string, readonly string[]> = {
   module: ["name", "state", "signed", "taint", "version", "path", "usedby", "size"],
   sshkey: ["user", "kind", "fingerprint", "comment", "options", "path"],
   sudoer: ["name", "host", "runas", "tags", "commands", "location", "line"],
+  container: ["engine", "name", "image", "state", "privileged", "pid", "started", "id"],
 };
 
 export function Inventories({ host }: { host: HostDetail }) {

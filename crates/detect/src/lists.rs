@@ -130,6 +130,9 @@ impl Matcher {
             Source::Inventory(InventoryType::Sshkey) => {
                 find_pattern(&self.other, &["fingerprint"], element)
             }
+            Source::Inventory(InventoryType::Container) => {
+                find_pattern(&self.other, &["name", "image"], element)
+            }
             Source::Inventory(_) => find_pattern(&self.other, &["name"], element),
         }
     }

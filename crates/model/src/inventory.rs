@@ -28,11 +28,13 @@ pub enum InventoryType {
     Sshkey,
     /// Who may run what as whom, by sudo and doas.
     Sudoer,
+    /// Containers of every engine.
+    Container,
 }
 
 impl InventoryType {
     /// All of them: those of the contract in its order, then ours.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Userlist,
         Self::Listening,
         Self::Service,
@@ -43,6 +45,7 @@ impl InventoryType {
         Self::Module,
         Self::Sshkey,
         Self::Sudoer,
+        Self::Container,
     ];
 
     /// Name used in documents, rules and search.
@@ -58,6 +61,7 @@ impl InventoryType {
             Self::Module => "module",
             Self::Sshkey => "sshkey",
             Self::Sudoer => "sudoer",
+            Self::Container => "container",
         }
     }
 
@@ -97,6 +101,16 @@ impl InventoryType {
             Self::Sshkey => &["user", "path", "kind", "fingerprint", "comment", "options"],
             Self::Sudoer => &[
                 "name", "host", "runas", "tags", "commands", "location", "line",
+            ],
+            Self::Container => &[
+                "engine",
+                "id",
+                "name",
+                "image",
+                "state",
+                "privileged",
+                "pid",
+                "started",
             ],
         }
     }

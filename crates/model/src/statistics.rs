@@ -47,6 +47,7 @@ pub const fn inventory_key(kind: InventoryType) -> Option<&'static str> {
         InventoryType::Listening => Some("address"),
         InventoryType::Crontab => Some("command"),
         InventoryType::Sshkey => Some("fingerprint"),
+        InventoryType::Container => Some("image"),
         InventoryType::Processlist => None,
     }
 }

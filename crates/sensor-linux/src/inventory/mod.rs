@@ -6,9 +6,10 @@
 //! - **Invariants**: collectors read below a [`Root`] and never write; parsers are pure; every read
 //!   is bounded. The only programs that are run are web servers' own `-V`, once per version of
 //!   the program, see [`webroot`].
-//! - **Not here**: containers (their services and web roots are not looked into; their processes
+//! - **Not here**: the inside of containers (their services and web roots are not looked into; their processes
 //!   are listed as the host sees them), UDP listeners.
 
+pub mod container;
 pub mod crontab;
 pub mod facts;
 mod lines;

@@ -3,20 +3,20 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use sha2::{Digest, Sha256};
 use yinglong_model::{
-    Observation,
+    Observation, Timestamp,
     host::SensorStatus,
     inventory::{Element, Inventory, InventoryType},
 };
 use yinglong_sensor::{Context, Outlet, Sensor};
 
 use super::{
-    Collected, Error, Root, crontab, listening, module, package, processes, service, sshkey,
-    startup, sudoer, users, webroot,
+    Collected, Error, Root, container, crontab, listening, module, package, processes, service,
+    sshkey, startup, sudoer, users, webroot,
 };
 use crate::standing::Standing;
 
@@ -159,6 +159,9 @@ impl Collector {
             InventoryType::Module => module::collect(root)?.into(),
             InventoryType::Sshkey => sshkey::collect(root)?,
             InventoryType::Sudoer => sudoer::collect(root)?,
+            InventoryType::Container => {
+                container::collect(root, Timestamp::from(SystemTime::now()))?
+            }
             InventoryType::Package => {
                 // Taken before the databases are read: what changes meanwhile is seen next time.
                 let stamp = package::stamp(root)?;
