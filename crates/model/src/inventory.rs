@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub enum InventoryType {
     /// Accounts that can log in.
     Userlist,
-    /// Listening TCP sockets that other hosts can reach.
+    /// TCP and UDP sockets that other hosts can reach.
     Listening,
     /// Windows services and systemd units.
     Service,

@@ -7,7 +7,7 @@
 //!   is bounded. The only programs that are run are web servers' own `-V`, once per version of
 //!   the program, see [`webroot`].
 //! - **Not here**: the inside of containers (their services and web roots are not looked into; their processes
-//!   are listed as the host sees them), UDP listeners.
+//!   are listed as the host sees them), sockets of other network namespaces.
 
 pub mod container;
 pub mod crontab;

@@ -55,6 +55,7 @@ struct Collector {
     notes: BTreeMap<InventoryType, Vec<String>>,
     /// State of the packages' databases when their list was collected last.
     packages: Option<package::Stamp>,
+    lasting: listening::Lasting,
 }
 
 impl Sensor for Collector {
@@ -125,6 +126,7 @@ impl Collector {
             failed: Vec::new(),
             notes: BTreeMap::new(),
             packages: None,
+            lasting: listening::Lasting::default(),
         }
     }
 
@@ -151,7 +153,7 @@ impl Collector {
         let root = &self.root;
         let list = match kind {
             InventoryType::Userlist => users::collect(root)?.into(),
-            InventoryType::Listening => listening::collect(root)?.into(),
+            InventoryType::Listening => listening::collect(root, &mut self.lasting)?.into(),
             InventoryType::Service => service::collect(root)?.into(),
             InventoryType::Startup => startup::collect(root)?.into(),
             InventoryType::Crontab => crontab::collect(root)?.into(),
