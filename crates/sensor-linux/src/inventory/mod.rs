@@ -19,6 +19,7 @@ pub mod package;
 mod pattern;
 pub mod processes;
 mod root;
+mod scripts;
 mod sensor;
 pub mod service;
 pub mod sshkey;

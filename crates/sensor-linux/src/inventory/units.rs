@@ -10,22 +10,38 @@ use std::{
 use super::{Error, Root, root::file_name};
 
 /// Where system units lie, the most important directory first, systemd.unit(5).
-pub(super) const SYSTEM: [&str; 7] = [
-    "/etc/systemd/system",
-    "/run/systemd/system",
+pub(super) const SYSTEM: [&str; 13] = [
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
     "/run/systemd/transient",
+    "/run/systemd/generator.early",
+    "/etc/systemd/system",
+    "/etc/systemd/system.attached",
+    "/run/systemd/system",
+    "/run/systemd/system.attached",
     "/run/systemd/generator",
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
+    "/run/systemd/generator.late",
 ];
 
 /// Where units of every user's own service manager lie.
-pub(super) const USERS: [&str; 4] = [
+pub(super) const USERS: [&str; 7] = [
+    "/etc/xdg/systemd/user",
     "/etc/systemd/user",
     "/run/systemd/user",
+    "/usr/local/share/systemd/user",
+    "/usr/share/systemd/user",
     "/usr/local/lib/systemd/user",
     "/usr/lib/systemd/user",
+];
+
+/// Where a user's own units lie, below the home directory.
+pub(super) const HOME: [&str; 3] = [
+    ".config/systemd/user.control",
+    ".config/systemd/user",
+    ".local/share/systemd/user",
 ];
 
 /// The settings of a unit file in their order.
