@@ -4,7 +4,7 @@
 //! in `/sys/module`; such a one is listed with the state `Hidden`.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
@@ -44,7 +44,7 @@ pub fn collect(root: &Root) -> Result<Vec<Element>, Error> {
         return Ok(Vec::new());
     }
     modules.sort_by(|a, b| a.name.cmp(&b.name));
-    let files = files(root)?;
+    let files = files(root, &modules)?;
     Ok(modules
         .into_iter()
         .map(|module| {
@@ -121,8 +121,7 @@ fn parse(table: &str) -> Vec<Module> {
 
 /// Modules of `/sys/module` that are not in the table. What is built into the kernel has no state there.
 fn suspects(root: &Root, modules: &[Module]) -> Result<Vec<String>, Error> {
-    let known: std::collections::HashSet<&str> =
-        modules.iter().map(|module| module.name.as_str()).collect();
+    let known: HashSet<&str> = modules.iter().map(|module| module.name.as_str()).collect();
     Ok(root
         .list("/sys/module")?
         .iter()
@@ -137,7 +136,7 @@ fn is_live(root: &Root, name: &str) -> bool {
 }
 
 /// File of each module of the running kernel, by the name the kernel uses, from modules.dep(5).
-fn files(root: &Root) -> Result<HashMap<String, PathBuf>, Error> {
+fn files(root: &Root, modules: &[Module]) -> Result<HashMap<String, PathBuf>, Error> {
     let release = root
         .peek("/proc/sys/kernel/osrelease", 256)
         .unwrap_or_default();
@@ -147,19 +146,23 @@ fn files(root: &Root) -> Result<HashMap<String, PathBuf>, Error> {
     }
     let folder = Path::new("/lib/modules").join(release);
     let index = root.text(folder.join("modules.dep"))?.unwrap_or_default();
-    Ok(parse_index(&index, &folder))
+    // A distribution has thousands of modules and a host some hundred of them.
+    let loaded: HashSet<&str> = modules.iter().map(|m| m.name.as_str()).collect();
+    Ok(parse_index(&index, &folder)
+        .filter(|(name, _)| loaded.contains(name.as_str()))
+        .collect())
 }
 
-fn parse_index(index: &str, folder: &Path) -> HashMap<String, PathBuf> {
-    index
-        .lines()
-        .filter_map(|line| {
-            let (path, _needs) = line.split_once(':')?;
-            let name = path.rsplit('/').next()?.split(".ko").next()?;
-            // The kernel has an underscore wherever the file has a minus.
-            Some((name.replace('-', "_"), folder.join(path)))
-        })
-        .collect()
+fn parse_index<'a>(
+    index: &'a str,
+    folder: &'a Path,
+) -> impl Iterator<Item = (String, PathBuf)> + 'a {
+    index.lines().filter_map(move |line| {
+        let (path, _needs) = line.split_once(':')?;
+        let name = path.rsplit('/').next()?.split(".ko").next()?;
+        // The kernel has an underscore wherever the file has a minus.
+        Some((name.replace('-', "_"), folder.join(path)))
+    })
 }
 
 /// Whether a signature stands at the end of the file; `None` when the file is compressed, since the
@@ -260,7 +263,7 @@ mod tests {
                 for module in parse(text) {
                     prop_assert!(!module.name.is_empty());
                 }
-                let _ = parse_index(text, Path::new("/lib/modules/x"));
+                let _ = parse_index(text, Path::new("/lib/modules/x")).count();
             }
         }
     }

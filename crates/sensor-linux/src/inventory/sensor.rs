@@ -143,7 +143,11 @@ impl Collector {
                 }
             }
         }
-        outlet.commit()?;
+        if let Err(error) = outlet.commit() {
+            // What did not reach the spool is collected again.
+            self.packages = None;
+            return Err(error);
+        }
         (self.web_roots)(webroot::collect(&self.root));
         Ok(())
     }
