@@ -236,7 +236,7 @@ fn autostart(
 /// Services that a user's own service manager starts, whether they are the user's own or everybody's.
 fn user_units(own: &Catalogue, shared: &Catalogue, user: &str, list: &mut Vec<Element>) {
     for name in &own.wanted {
-        let unit = own.units.get(name).or_else(|| shared.units.get(name));
+        let unit = own.unit(name).or_else(|| shared.unit(name));
         let Some(unit) = unit.filter(|_| name.ends_with(".service")) else {
             continue;
         };
@@ -326,6 +326,14 @@ mod tests {
                 "home/ann/.config/systemd/user/default.target.wants/files.service",
                 "",
             ),
+            (
+                "usr/lib/systemd/user/at@.service",
+                "[Service]\nExecStart=/usr/bin/at %i\n",
+            ),
+            (
+                "home/ann/.config/systemd/user/default.target.wants/at@home.service",
+                "",
+            ),
             ("home/ann/.config/autostart-scripts/kde.sh", "x"),
             ("home/ann/.local/share/systemd/user/own.service", unit),
             (
@@ -357,6 +365,7 @@ mod tests {
                 "gen|/etc/systemd/system-generators/gen|root",
                 "systemd-fstab-generator|/usr/lib/systemd/system-generators/systemd-fstab-generator|root",
                 "kde.sh|/home/ann/.config/autostart-scripts/kde.sh|ann",
+                "at@home.service|/usr/bin/at home|ann",
                 "files.service|/usr/bin/sync-files|ann",
                 "own.service|/usr/bin/sync-files|ann",
             ]

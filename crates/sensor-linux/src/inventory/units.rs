@@ -190,6 +190,17 @@ impl Catalogue {
         Ok(catalogue)
     }
 
+    /// The unit of a name, made from its template when there is none of its own.
+    pub(super) fn unit(&self, name: &str) -> Option<Unit> {
+        if let Some(unit) = self.units.get(name) {
+            return Some(unit.clone());
+        }
+        let (template, instance) = instance_of(name).filter(|(_, i)| !i.is_empty())?;
+        let mut unit = self.units.get(&template)?.clone();
+        unit.settings.fill_in(&instance);
+        Some(unit)
+    }
+
     fn add(&mut self, root: &Root, path: &Path, name: String) -> Result<(), Error> {
         let target = root.link(path);
         if let Some(target) = &target
@@ -223,15 +234,10 @@ impl Catalogue {
     /// Instances that are wanted, made from their templates.
     fn add_instances(&mut self) {
         for name in &self.wanted {
-            let Some((template, instance)) = instance_of(name) else {
-                continue;
-            };
-            if instance.is_empty() || self.units.contains_key(name) {
+            if self.units.contains_key(name) {
                 continue;
             }
-            if let Some(unit) = self.units.get(&template) {
-                let mut unit = unit.clone();
-                unit.settings.fill_in(&instance);
+            if let Some(unit) = self.unit(name) {
                 self.units.insert(name.clone(), unit);
             }
         }
