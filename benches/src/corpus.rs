@@ -29,8 +29,22 @@ pub fn read(archive: &Path, product: &str, category: Option<&str>) -> anyhow::Re
     if !unpacked.success() {
         bail!("`{}` cannot be unpacked", archive.display());
     }
+    let rules = below(&folder, product, category);
+    fs::remove_dir_all(&folder)?;
+    rules
+}
+
+/// Our own rules of a product, and those for all. Every log source counts: both engines see the same
+/// events, whatever they are called.
+pub fn own(product: &str) -> anyhow::Result<Vec<Rule>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rules");
+    below(&folder, product, None)
+}
+
+/// Rules of files below a folder, in the order of their paths.
+fn below(folder: &Path, product: &str, category: Option<&str>) -> anyhow::Result<Vec<Rule>> {
     let mut files = Vec::new();
-    list(&folder, &mut files)?;
+    list(folder, &mut files)?;
     files.sort();
     let mut rules = Vec::new();
     for file in &files {
@@ -54,7 +68,6 @@ pub fn read(archive: &Path, product: &str, category: Option<&str>) -> anyhow::Re
             });
         }
     }
-    fs::remove_dir_all(&folder)?;
     Ok(rules)
 }
 

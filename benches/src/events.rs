@@ -109,7 +109,7 @@ impl Draw {
         let mut rest = template;
         while let Some(at) = rest.find('{') {
             text.push_str(&rest[..at]);
-            let value = match rest[at..].as_bytes().get(1) {
+            let value = match rest.as_bytes().get(at + 1) {
                 Some(b'n') => (self.next() % 100_000).to_string(),
                 Some(b'g') => {
                     let h = self.hex(32);

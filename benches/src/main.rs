@@ -23,7 +23,7 @@ use yinglong_rules::{
 
 #[derive(Parser)]
 struct Args {
-    /// Archive of public Sigma rules.
+    /// Archive of public Sigma rules; our own rules are taken where it is not.
     #[arg(long, default_value = "../shared/data/sigma-rules.tar.xz")]
     archive: PathBuf,
     /// Measures decoding, the classic and the default rules over events of agents instead.
@@ -55,13 +55,16 @@ enum Platform {
     Linux,
 }
 
+/// The events are records of another program, as `yinglong replay` reads them.
+const RECORDS: Class = Class::Log("windows/sysmon");
+
 /// Events of this class keep the names that the rules use, so that both engines see the same.
 struct AsWritten(System);
 
 impl Mapping for AsWritten {
     fn bindings(&self, _: &LogSource) -> Result<Vec<Binding>, String> {
         Ok(vec![Binding {
-            class: Class::PROCESS,
+            class: RECORDS,
             system: self.0,
             condition: None,
         }])
@@ -124,7 +127,7 @@ fn rss_mib() -> f64 {
 
 fn element(event: &Event, system: System) -> Element<'_> {
     Element {
-        class: Class::PROCESS,
+        class: RECORDS,
         system,
         fields: event,
         count: None,
@@ -316,20 +319,26 @@ fn main() -> anyhow::Result<()> {
         agents::run();
         return Ok(());
     }
-    let (system, base, events) = match args.system {
+    let (system, name, category, events) = match args.system {
         Platform::Windows => (
             System::Windows,
-            corpus::read(&args.archive, "windows", Some("process_creation"))?,
+            "windows",
+            Some("process_creation"),
             events::windows(args.events),
         ),
-        Platform::Linux => (
-            System::Linux,
-            corpus::read(&args.archive, "linux", None)?,
-            events::linux(args.events),
-        ),
+        Platform::Linux => (System::Linux, "linux", None, events::linux(args.events)),
     };
-    println!("{} rules, {} events", base.len(), events.len());
-    let mut different = 0;
+    let (base, whose) = if args.archive.exists() {
+        (corpus::read(&args.archive, name, category)?, "public")
+    } else {
+        (corpus::own(name)?, "our own")
+    };
+    println!(
+        "{} {whose} rules for {name}, {} events",
+        base.len(),
+        events.len()
+    );
+    let (mut different, mut equal) = (0, 0);
     for count in &args.rules {
         let count = if *count == 0 { base.len() } else { *count };
         let rules = corpus::scale(&base, count);
@@ -359,6 +368,7 @@ fn main() -> anyhow::Result<()> {
             only_other.len()
         );
         different += only_mine.len() + only_other.len();
+        equal += mine.pairs.len() - only_mine.len();
         for (who, pairs) in [("ours", only_mine), ("peer", only_other)] {
             for (event, rule) in pairs.into_iter().take(5) {
                 let command = events[*event as usize]
@@ -371,6 +381,9 @@ fn main() -> anyhow::Result<()> {
     }
     if different > 0 {
         anyhow::bail!("{different} pairs of event and rule differ");
+    }
+    if equal == 0 && !args.alone {
+        anyhow::bail!("nothing matched, so nothing was compared; give more events");
     }
     Ok(())
 }

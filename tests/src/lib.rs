@@ -62,7 +62,8 @@ impl Installation {
             &console,
         ])
         .args(["--agent-port", &agent, "--data"])
-        .arg(self.data());
+        .arg(self.data())
+        .env("CARGO_TARGET_DIR", target());
         succeed(&mut run).map(drop)
     }
 
@@ -74,7 +75,8 @@ impl Installation {
         let mut run = Command::new(root().join("script/run"));
         succeed(
             run.args(["--stop", "--profile", "dev", "--data"])
-                .arg(self.data()),
+                .arg(self.data())
+                .env("CARGO_TARGET_DIR", target()),
         )
         .map(drop)
     }
@@ -142,6 +144,32 @@ impl Installation {
             .context("the daemon has no worker")?
             .parse()
             .context("pid")
+    }
+
+    /// Executions of `/bin/true` with a mark that the server has stored. Looking for the mark is an
+    /// execution with the mark, too, and is not among them.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub fn stored(&self, mark: &str) -> anyhow::Result<usize> {
+        let query = format!("type:process | command:{mark}");
+        let events = self.json(&["search", &query])?;
+        let deeds = events.iter().filter(|event| {
+            let name = event["data"]["name"].as_str();
+            name.is_some_and(|name| name.ends_with("/true"))
+        });
+        Ok(deeds.count())
+    }
+
+    /// Executes with a mark until the server has stored it: sensors start a moment after the agent.
+    ///
+    /// # Errors
+    /// It is not stored within a minute.
+    pub fn observe(&self, mark: &str) -> anyhow::Result<()> {
+        eventually(60, "executions are observed", || {
+            storm(mark, 9..10)?;
+            Ok(self.stored(mark)? > 0)
+        })
     }
 
     /// The books of a stream of the only host.
@@ -223,6 +251,12 @@ pub fn binary(name: &str) -> PathBuf {
         .and_then(Path::parent)
         .expect("it lies in target/<profile>/deps");
     folder.join(name)
+}
+
+/// The folder cargo builds in, wherever that is: `script/run` is to start what was built with the test.
+fn target() -> PathBuf {
+    let folder = binary("").join("..");
+    folder.canonicalize().expect("it is there")
 }
 
 /// Runs a program to its end.

@@ -204,6 +204,8 @@ export const en = {
     too_large: "Too large",
     malformed: "Unreadable data",
     rejected: "Refused by the server",
+    scan_queue_full: "More files than the scanner could look at",
+    scan_failed: "The scanner could not look at all of the file",
   },
   hosts: {
     title: "Hosts",

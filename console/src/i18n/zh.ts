@@ -173,6 +173,8 @@ export const zh: Texts = {
     too_large: "超过大小限制",
     malformed: "数据无法解析",
     rejected: "被服务器拒绝",
+    scan_queue_full: "待扫描文件过多，扫描程序来不及处理",
+    scan_failed: "扫描程序未能完整扫描该文件",
   },
   hosts: {
     title: "主机",

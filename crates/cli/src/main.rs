@@ -46,7 +46,7 @@ enum Command {
     Token(commands::token::Args),
     /// Shows and changes the configuration.
     Config(commands::config::Args),
-    /// Lists, checks and imports rules.
+    /// Lists, checks, imports and exports rules.
     Rules(commands::rules::Args),
     /// Manages feeds of threat intelligence.
     Intel(commands::intel::Args),

@@ -226,8 +226,8 @@ fn origins(text: &str, name: &str, rules: &[Rule]) -> Vec<Origin> {
     rules.iter().map(origin).collect()
 }
 
-/// Says what of rules is left out, and why: one line each on standard error.
-pub(crate) fn report(sources: &Sources, rules: &Rules) {
+/// Says what of rules is left out, and why: one line each on standard error. Returns whether anything is.
+pub(crate) fn report(sources: &Sources, rules: &Rules) -> bool {
     let errors = rules.diagnostics.iter().filter(|found| found.is_error());
     let refused = rules.refused.iter();
     let lines = sources
@@ -236,9 +236,12 @@ pub(crate) fn report(sources: &Sources, rules: &Rules) {
         .cloned()
         .chain(errors.map(ToString::to_string))
         .chain(refused.map(|refused| format!("refused: {}: {}", refused.title, refused.reason)));
+    let mut any = false;
     for line in lines {
+        any = true;
         eprintln!("{}", output::line(&line));
     }
+    any
 }
 
 /// Named lists of a file: `{"name": ["value"]}`.

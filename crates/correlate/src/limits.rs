@@ -85,3 +85,29 @@ pub struct Counters {
     /// Estimated memory of the groups held now, in bytes.
     pub bytes: u64,
 }
+
+impl Counters {
+    /// What happened here and in an earlier correlator; what is held is this one's.
+    #[must_use]
+    pub fn and_before(self, earlier: &Self) -> Self {
+        Self {
+            taken: self.taken + earlier.taken,
+            duplicates: self.duplicates + earlier.duplicates,
+            late: self.late + earlier.late,
+            full: self.full + earlier.full,
+            ungrouped: self.ungrouped + earlier.ungrouped,
+            without_value: self.without_value + earlier.without_value,
+            ahead: self.ahead + earlier.ahead,
+            dropped_full: self.dropped_full + earlier.dropped_full,
+            evicted_groups: self.evicted_groups + earlier.evicted_groups,
+            evicted_bytes: self.evicted_bytes + earlier.evicted_bytes,
+            evicted_idle: self.evicted_idle + earlier.evicted_idle,
+            fired: self.fired + earlier.fired,
+            suppressed: self.suppressed + earlier.suppressed,
+            dropped_correlations: self.dropped_correlations + earlier.dropped_correlations,
+            dropped_groups: self.dropped_groups + earlier.dropped_groups,
+            groups: self.groups,
+            bytes: self.bytes,
+        }
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! One character at a time, so that a part of a text folds to a part of the folded text. Every
 //! character that a case-insensitive regular expression takes for an ASCII letter folds to that
-//! letter; that is what lets ASCII literals be looked for before an expression is run.
+//! letter, and no other does: an ASCII literal is in the folded text exactly when a case-insensitive
+//! expression finds it.
 
 /// Appends the folded text.
 pub(crate) fn fold_into(text: &str, out: &mut Vec<u8>) {
@@ -47,6 +48,8 @@ pub(crate) fn fold_char(character: char, mut each: impl FnMut(char)) {
         // The only character besides the Kelvin sign whose simple case folding is an ASCII letter
         // and whose lower case is not (Unicode 16, CaseFolding.txt).
         '\u{17f}' => each('s'),
+        // Its lower case is two characters, the first an ASCII letter; simple case folding leaves it.
+        '\u{130}' => each(character),
         c if c.is_ascii() => each(c.to_ascii_lowercase()),
         c => c.to_lowercase().for_each(each),
     }
@@ -80,6 +83,27 @@ mod tests {
     fn ascii_and_other_letters_lose_their_case() {
         assert_eq!(fold("PowerShell.EXE"), b"powershell.exe");
         assert_eq!(fold("ÄΣſK"), "äσsk".as_bytes());
+    }
+
+    #[test]
+    fn a_character_folds_to_an_ascii_one_exactly_if_expressions_take_it_for_that() {
+        let others: String = ('\u{80}'..=char::MAX).collect();
+        let folding: Vec<char> = others
+            .chars()
+            .filter(|character| {
+                let mut has_ascii = false;
+                fold_char(*character, |folded| has_ascii |= folded.is_ascii());
+                has_ascii
+            })
+            .collect();
+        let any_ascii = regex::Regex::new(r"(?i)[\x00-\x7f]").unwrap();
+        let found: String = any_ascii.find_iter(&others).map(|m| m.as_str()).collect();
+        assert_eq!(folding, found.chars().collect::<Vec<_>>());
+        for character in folding.into_iter().map(String::from) {
+            let folded = String::from_utf8(fold(&character)).unwrap();
+            let regex = regex::Regex::new(&format!("(?i)^{folded}$")).unwrap();
+            assert!(regex.is_match(&character), "{character} {folded}");
+        }
     }
 
     #[test]

@@ -1,30 +1,52 @@
 //! Black and white lists: what an entry is compared with depends on the type of the element.
+//!
+//! - **Guarantees**: what is reported is the first entry of the list that matches; for files a hash
+//!   comes before a path. Lists of tens of thousands of entries cost about as much per element as
+//!   short ones, as long as the patterns have a text in them: a pattern without one (`^..$`) is
+//!   tried on every value.
+//! - **Invariants**: an entry that does not compile is reported and left out; the others are as if it
+//!   were not there.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
-use regex::Regex;
+use rustc_hash::FxHashMap;
 use yinglong_model::{EventType, InventoryType, alert::Matched, config::List, rule::Level};
-use yinglong_rules::{Diagnostic, Source, pattern};
+use yinglong_rules::{Diagnostic, Source, ir::Test, pattern};
 
-use crate::{BLACKLIST, Detection, Element, detection::info, element::base_name};
+use crate::{
+    BLACKLIST, Detection, Element,
+    detection::info,
+    element::base_name,
+    engine::{Flags, Networks, PatternScratch, Patterns, as_pattern, is_surely_small},
+};
 
 /// A compiled list.
 pub(crate) struct Matcher {
-    process: Vec<Pattern>,
-    /// Paths.
-    file: Vec<Pattern>,
-    /// MD5 or SHA-256, lower case.
-    hashes: Vec<(String, String)>,
-    /// All of `file` as patterns, for commands of jobs.
-    jobs: Vec<Pattern>,
-    other: Vec<Pattern>,
-    networks: Vec<(String, IpNet)>,
+    process: Part,
+    file: Part,
+    other: Part,
+    /// First entry of each MD5 or SHA-256, lower case.
+    hashes: FxHashMap<Box<str>, u32>,
+    /// Whether entries of `file` are hashes; no paths are compared with those.
+    is_hash: Vec<bool>,
+    networks: Networks,
+    /// Entries of addresses, by number.
+    ip: Vec<String>,
 }
 
-struct Pattern {
-    entry: String,
-    regex: Regex,
+/// Entries of one kind with their patterns.
+struct Part {
+    entries: Vec<String>,
+    patterns: Patterns,
+}
+
+/// Working memory of one thread for one list.
+#[derive(Default)]
+pub(crate) struct ListScratch {
+    process: PatternScratch,
+    file: PatternScratch,
+    other: PatternScratch,
 }
 
 /// An entry that matched.
@@ -59,81 +81,78 @@ impl Hit<'_> {
 
 impl Matcher {
     pub(crate) fn new(document: &str, list: &List, diagnostics: &mut Vec<Diagnostic>) -> Self {
-        let mut compile = |key: &str, entries: &[String]| -> Vec<Pattern> {
-            let mut patterns = Vec::with_capacity(entries.len());
-            for (index, entry) in entries.iter().enumerate() {
-                match compile_entry(entry) {
-                    Ok(regex) => patterns.push(Pattern {
-                        entry: entry.clone(),
-                        regex,
-                    }),
-                    Err(reason) => diagnostics.push(refused(document, key, index, reason)),
-                }
-            }
-            patterns
+        let mut refuse = |key: &str, index: usize, reason| {
+            diagnostics.push(refused(document, key, index, reason));
         };
-        let process = compile("process", &list.process);
-        let other = compile("other", &list.other);
-        let jobs = compile("file", &list.file);
-        let (hashes, paths): (Vec<_>, Vec<_>) =
-            list.file.iter().partition(|entry| is_hash(entry.trim()));
-        let file = paths
-            .into_iter()
-            .filter_map(|entry| {
-                Some(Pattern {
-                    entry: entry.clone(),
-                    regex: compile_entry(entry).ok()?,
-                })
-            })
-            .collect();
-        let mut networks = Vec::with_capacity(list.ip.len());
-        for (index, entry) in list.ip.iter().enumerate() {
+        let process = Part::new(&list.process, |i, reason| refuse("process", i, reason));
+        let other = Part::new(&list.other, |i, reason| refuse("other", i, reason));
+        let file = Part::new(&list.file, |i, reason| refuse("file", i, reason));
+        let mut hashes = FxHashMap::default();
+        let mut is_hash = Vec::with_capacity(list.file.len());
+        for (number, entry) in (0_u32..).zip(&list.file) {
+            let hash = as_hash(entry);
+            is_hash.push(hash.is_some());
+            if let Some(hash) = hash {
+                hashes.entry(hash).or_insert(number);
+            }
+        }
+        let mut networks = Networks::default();
+        for (number, entry) in (0_u32..).zip(&list.ip) {
             match parse_network(entry.trim()) {
-                Some(network) => networks.push((entry.clone(), network)),
-                None => diagnostics.push(refused(
-                    document,
+                Some(network) => networks.add(network, number),
+                None => refuse(
                     "ip",
-                    index,
+                    number as usize,
                     format!("`{entry}` is neither an address nor a network like 10.0.0.0/8"),
-                )),
+                ),
             }
         }
         Self {
             process,
             file,
-            hashes: hashes
-                .into_iter()
-                .map(|entry| (entry.clone(), entry.trim().to_ascii_lowercase()))
-                .collect(),
-            jobs,
             other,
+            hashes,
+            is_hash,
             networks,
+            ip: list.ip.clone(),
         }
     }
 
     /// The first entry that matches, in the order of the list.
-    pub(crate) fn find(&self, source: Source, element: &Element<'_>) -> Option<Hit<'_>> {
+    pub(crate) fn find(
+        &self,
+        source: Source,
+        element: &Element<'_>,
+        scratch: &mut ListScratch,
+    ) -> Option<Hit<'_>> {
+        let any = |_| true;
         match source {
             Source::Event(EventType::Process) => {
                 let fields = ["name", "exe", "command"];
-                find_pattern(&self.process, &fields, element)
+                self.process
+                    .find(&fields, element, &mut scratch.process, any)
             }
             Source::Event(EventType::Connection) => self.find_network("remote_ip", element),
             Source::Event(EventType::Loginlog) => self.find_network("remote", element),
-            Source::Event(EventType::File) => self
-                .find_hash(element)
-                .or_else(|| find_pattern(&self.file, &["path"], element)),
+            Source::Event(EventType::File) => self.find_hash(element).or_else(|| {
+                let is_path = |number: usize| self.is_hash.get(number) == Some(&false);
+                self.file
+                    .find(&["path"], element, &mut scratch.file, is_path)
+            }),
             Source::Inventory(InventoryType::Crontab) => {
-                find_pattern(&self.jobs, &["command"], element)
+                self.file
+                    .find(&["command"], element, &mut scratch.file, any)
             }
             // A key has no name; its comment is what anybody may write.
             Source::Inventory(InventoryType::Sshkey) => {
-                find_pattern(&self.other, &["fingerprint"], element)
+                self.other
+                    .find(&["fingerprint"], element, &mut scratch.other, any)
             }
             Source::Inventory(InventoryType::Container) => {
-                find_pattern(&self.other, &["name", "image"], element)
+                self.other
+                    .find(&["name", "image"], element, &mut scratch.other, any)
             }
-            Source::Inventory(_) => find_pattern(&self.other, &["name"], element),
+            Source::Inventory(_) => self.other.find(&["name"], element, &mut scratch.other, any),
         }
     }
 
@@ -143,12 +162,9 @@ impl Matcher {
         }
         ["hash", "sha256"].into_iter().find_map(|field| {
             let value = element.fields.get(field)?;
-            let (entry, _) = self
-                .hashes
-                .iter()
-                .find(|(_, hash)| hash.eq_ignore_ascii_case(&value))?;
+            let number = self.hashes.get(value.to_ascii_lowercase().as_str())?;
             Some(Hit {
-                entry,
+                entry: self.file.entries.get(*number as usize)?,
                 field,
                 value: value.into_owned(),
             })
@@ -160,55 +176,109 @@ impl Matcher {
             return None;
         }
         let value = element.fields.get(field)?;
-        let address = value.parse::<IpAddr>().ok()?.to_canonical();
-        let (entry, _) = self
-            .networks
-            .iter()
-            .find(|(_, network)| network.contains(&address))?;
+        let address = value.parse::<IpAddr>().ok()?;
+        let mut first: Option<u32> = None;
+        self.networks.find_address(address, &mut |number| {
+            first = Some(first.map_or(number, |first| first.min(number)));
+        });
         Some(Hit {
-            entry,
+            entry: self.ip.get(first? as usize)?,
             field,
             value: value.into_owned(),
         })
     }
 }
 
-fn find_pattern<'m>(
-    patterns: &'m [Pattern],
-    fields: &[&'static str],
-    element: &Element<'_>,
-) -> Option<Hit<'m>> {
-    if patterns.is_empty() {
-        return None;
+impl Part {
+    fn new(entries: &[String], mut refuse: impl FnMut(usize, String)) -> Self {
+        let mut tests = Vec::with_capacity(entries.len());
+        for (number, entry) in (0_u32..).zip(entries) {
+            match test_of(entry) {
+                Ok(test) => tests.push((number, test)),
+                Err(reason) => refuse(number as usize, reason),
+            }
+        }
+        Self {
+            entries: entries.to_vec(),
+            patterns: Patterns::new(tests, |number, reason| refuse(number as usize, reason)),
+        }
     }
-    let values: Vec<(&'static str, Cow<'_, str>)> = fields
-        .iter()
-        .filter_map(|field| Some((*field, element.fields.get(field)?)))
-        .filter(|(_, value)| !value.is_empty())
-        .collect();
-    patterns.iter().find_map(|pattern| {
-        let (field, value) = values.iter().find(|(field, value)| {
-            let base = matches!(*field, "name" | "exe").then(|| base_name(value, element.system));
-            pattern.regex.is_match(value) || base.is_some_and(|base| pattern.regex.is_match(base))
-        })?;
-        Some(Hit {
-            entry: &pattern.entry,
-            field,
-            value: value.clone().into_owned(),
-        })
-    })
+
+    /// The first entry of those asked for that is found in one of the fields, and the first of these
+    /// fields. Fields that are empty are as if they were not there.
+    fn find(
+        &self,
+        fields: &[&'static str],
+        element: &Element<'_>,
+        scratch: &mut PatternScratch,
+        is_asked: impl Fn(usize) -> bool,
+    ) -> Option<Hit<'_>> {
+        if self.patterns.is_empty() {
+            return None;
+        }
+        let mut first: Option<(u32, Hit<'_>)> = None;
+        for field in fields {
+            let value = element.fields.get(field).filter(|value| !value.is_empty());
+            let Some(value) = value else { continue };
+            let base = matches!(*field, "name" | "exe").then(|| base_name(&value, element.system));
+            let base = base.filter(|base| base.len() < value.len());
+            for text in [Some(&*value), base].into_iter().flatten() {
+                let mut found = self.patterns.find(text, scratch);
+                let Some(number) = found.find(|number| is_asked(*number as usize)) else {
+                    continue;
+                };
+                // In the same entry an earlier field is the one to report.
+                if first.as_ref().is_none_or(|(known, _)| number < *known)
+                    && let Some(entry) = self.entries.get(number as usize)
+                {
+                    let value = value.clone().into_owned();
+                    first = Some((
+                        number,
+                        Hit {
+                            entry,
+                            field,
+                            value,
+                        },
+                    ));
+                }
+            }
+        }
+        first.map(|(_, hit)| hit)
+    }
 }
 
-fn compile_entry(entry: &str) -> Result<Regex, String> {
+/// What an entry asks of a value.
+fn test_of(entry: &str) -> Result<Test, String> {
     if entry.is_empty() {
         return Err("an empty pattern matches everything; remove it".to_owned());
     }
-    pattern::compile(entry).map_err(|error| format!("not a regular expression: {error}"))
+    let flags = Flags {
+        ignore_case: true,
+        ..Flags::default()
+    };
+    if let Some(pattern) = as_pattern(entry, flags) {
+        let cased = false;
+        return Ok(Test::Text { pattern, cased });
+    }
+    // The limit for entries is lower than the engine's.
+    if !is_surely_small(entry, flags).unwrap_or(false) {
+        pattern::compile(entry).map_err(|error| format!("not a regular expression: {error}"))?;
+    }
+    Ok(Test::Regex {
+        pattern: entry.to_owned(),
+        ignore_case: true,
+        multi_line: false,
+        dot_all: false,
+    })
 }
 
-/// Whether an entry of the file list is a hash rather than a pattern of paths.
-fn is_hash(entry: &str) -> bool {
-    matches!(entry.len(), 32 | 64) && entry.bytes().all(|b| b.is_ascii_hexdigit())
+/// The hash that an entry of the file list is, lower case, if it is one rather than a pattern of
+/// paths.
+fn as_hash(entry: &str) -> Option<Box<str>> {
+    let entry = entry.trim();
+    let is_hash =
+        matches!(entry.len(), 32 | 64) && entry.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hash.then(|| entry.to_ascii_lowercase().into_boxed_str())
 }
 
 /// An address, or a network; IPv4 in its IPv6 form means the same as without it.

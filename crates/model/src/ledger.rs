@@ -29,11 +29,16 @@ pub enum DropReason {
     Malformed,
     /// The server could not read it.
     Rejected,
+    /// As many files waited for the scanner of files as may: it was too slow for them.
+    ScanQueueFull,
+    /// The scanner of files could not look at all of a file: it took too long, could not be read, or
+    /// ended the scanner.
+    ScanFailed,
 }
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::RingFull,
         Self::CaptureFull,
         Self::QueueOverflow,
@@ -43,6 +48,8 @@ impl DropReason {
         Self::TooLarge,
         Self::Malformed,
         Self::Rejected,
+        Self::ScanQueueFull,
+        Self::ScanFailed,
     ];
 
     /// Name in documents and metrics.
@@ -57,6 +64,8 @@ impl DropReason {
             Self::TooLarge => "too_large",
             Self::Malformed => "malformed",
             Self::Rejected => "rejected",
+            Self::ScanQueueFull => "scan_queue_full",
+            Self::ScanFailed => "scan_failed",
         }
     }
 
@@ -100,7 +109,7 @@ impl StreamLedger {
     }
 }
 
-/// Books of an agent, per stream (`process`, `connection`, `file`, `loginlog`, `inventory`).
+/// Books of an agent, per stream (`process`, `connection`, `file`, `loginlog`, `inventory`, `scan`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Ledger {

@@ -33,6 +33,27 @@ pub struct Request {
     pub path: String,
     /// Why.
     pub reason: Reason,
+    /// The file comes with the question, as a descriptor: only the agent may look into the
+    /// container it is in. A descriptor of its place, from which nothing can be read yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub handed: bool,
+}
+
+/// The bytes of a path that events show with those that are not text as `\xNN`.
+pub fn unescape(path: &str) -> Vec<u8> {
+    let bytes = path.as_bytes();
+    let mut raw = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let escaped = bytes
+            .get(at..at + 4)
+            .and_then(|part| part.strip_prefix(b"\\x"))
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        raw.push(escaped.unwrap_or(byte));
+        at += if escaped.is_some() { 4 } else { 1 };
+    }
+    raw
 }
 
 /// What the scanner says.
@@ -79,4 +100,32 @@ pub struct Match {
     pub level: u8,
     /// Its `description`.
     pub description: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_text_is_read_back_and_what_only_looks_like_it_stays() {
+        assert_eq!(unescape(r"/a\xff\x0ab"), b"/a\xff\x0ab");
+        assert_eq!(unescape(r"/a\xf\x\xgg"), br"/a\xf\x\xgg");
+        assert_eq!(unescape("/é"), "/é".as_bytes());
+    }
+
+    #[test]
+    fn a_question_says_only_if_a_file_comes_with_it() {
+        let mut request = Request {
+            id: 1,
+            path: "/a".to_owned(),
+            reason: Reason::Web,
+            handed: false,
+        };
+        let text = serde_json::to_string(&request).unwrap();
+        assert_eq!(text, r#"{"id":1,"path":"/a","reason":"web"}"#);
+        assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
+        request.handed = true;
+        let text = serde_json::to_string(&request).unwrap();
+        assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
+    }
 }

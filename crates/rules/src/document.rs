@@ -8,9 +8,12 @@ use yinglong_model::rule::{Condition, Level, Meta, Rule};
 use crate::{
     Diagnostic,
     check::{check, label},
+    sigma::stored,
 };
 
-const RULE_KEYS: [&str; 7] = ["id", "enabled", "and", "source", "system", "meta", "rules"];
+const RULE_KEYS: [&str; 8] = [
+    "id", "enabled", "and", "source", "system", "meta", "rules", "sigma",
+];
 const META_KEYS: [&str; 7] = [
     "name",
     "author",
@@ -21,7 +24,8 @@ const META_KEYS: [&str; 7] = [
     "false_positives",
 ];
 
-/// Reads one rule or an array of rules. Invalid rules are left out, each with at least one
+/// Reads one rule or an array of rules. A rule with a document in `sigma` is taken from there, but for
+/// `enabled`: it is how rules in Sigma are listed, and how they are switched off. Invalid rules are left out, each with at least one
 /// diagnostic of severity error; the others are returned with `regexp` read as `regex` and, where
 /// they had no id, with one made from name, source and system, unique within the load.
 pub fn load(json: &str) -> (Vec<Rule>, Vec<Diagnostic>) {
@@ -63,21 +67,32 @@ impl Loader {
     fn take(&mut self, value: &Value, prefix: &str) {
         let mut found = Vec::new();
         let mut reader = Reader { found: &mut found };
-        let Some(mut rule) = reader.rule(value) else {
-            self.report(found, prefix, "");
+        let in_sigma = value.get("sigma").and_then(Value::as_str);
+        let read = match in_sigma.filter(|text| !text.is_empty()) {
+            Some(text) => reader.sigma(value, text),
+            None => reader.rule(value),
+        };
+        let Some(mut rule) = read else {
+            let name = value.pointer("/meta/name").and_then(Value::as_str);
+            self.report(found, prefix, name.unwrap_or_default());
             return;
         };
         let name = label(&rule);
         let readable = !found.iter().any(Diagnostic::is_error);
-        let (valid, checked) = check(&rule);
-        found.extend(checked);
+        let valid = if rule.sigma.is_empty() {
+            let (valid, checked) = check(&rule);
+            found.extend(checked);
+            valid.map(|valid| valid.rule)
+        } else {
+            Some(rule.clone())
+        };
         if !rule.id.is_empty() && self.ids.contains(&rule.id) {
             let reason = format!("another rule has the id `{}`; ids are unique", rule.id);
             found.push(Diagnostic::error("id", reason));
         }
         let refused = !readable || found.iter().any(Diagnostic::is_error);
         if let (Some(valid), false) = (valid, refused) {
-            rule = valid.rule;
+            rule = valid;
             if rule.id.is_empty() {
                 rule.id = self.fresh_id(&rule);
             }
@@ -171,6 +186,36 @@ impl Reader<'_> {
             rules: self.conditions(object.get("rules")),
             sigma: String::new(),
         })
+    }
+
+    /// A rule whose document is Sigma.
+    fn sigma(&mut self, value: &Value, text: &str) -> Option<Rule> {
+        let Value::Object(object) = value else {
+            return None;
+        };
+        self.unknown_keys("", object, &RULE_KEYS);
+        let (rules, found) = stored(text, "");
+        self.found.extend(found.into_iter().map(|mut diagnostic| {
+            diagnostic.path = format!("sigma.{}", diagnostic.path);
+            diagnostic
+        }));
+        let mut rules = rules.into_iter();
+        let (Some(mut rule), None) = (rules.next(), rules.next()) else {
+            if !self.found.iter().any(Diagnostic::is_error) {
+                self.error(
+                    "sigma",
+                    "one Sigma document is needed; give each its own rule",
+                );
+            }
+            return None;
+        };
+        rule.enabled = self.switch(object, "enabled");
+        let given = self.text(object, "id", "id", false);
+        if !given.is_empty() {
+            // Documents without an id, and those that share one, are stored under another.
+            rule.id = given;
+        }
+        Some(rule)
     }
 
     fn meta(&mut self, value: Option<&Value>) -> Meta {

@@ -327,3 +327,31 @@ proptest! {
         load(&text);
     }
 }
+
+#[test]
+fn a_rule_in_sigma_is_read_as_it_is_listed_with_its_switch() {
+    let document = "title: Netcat\nid: 3f0f2a2e-5f3a-4a0e-9a44-6b8d7d1f0a01\n\
+        logsource: {product: linux, category: process_creation}\n\
+        detection: {s: {Image|endswith: /nc}, condition: s}\nlevel: high\n";
+    let (written, _) = yinglong_rules::read(document, "");
+    let mut off = written[0].clone();
+    off.enabled = false;
+    let listed = serde_json::to_string(&[&off]).expect("a rule is JSON");
+    assert_eq!(load(&listed), (vec![off], vec![]));
+
+    let broken = document.replace("condition: s", "condition: x");
+    let two = format!("{document}---\n{document}");
+    for (sigma, path) in [
+        (broken.as_str(), "sigma.detection.condition"),
+        (&two, "sigma"),
+        ("- 1", "sigma."),
+    ] {
+        let (valid, found) = check(&json!({"sigma": sigma}));
+        assert!(!valid, "{sigma}");
+        let paths: Vec<&str> = found.iter().map(|found| found.path.as_str()).collect();
+        assert!(paths.contains(&path), "{sigma}: {found:?}");
+    }
+    let (valid, found) = check(&json!({"sigma": document, "enabled": "no"}));
+    assert!(!valid);
+    assert_eq!(found[0].path, "enabled");
+}

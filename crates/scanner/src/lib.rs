@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod inbox;
 pub mod limits;
 pub mod look;
 pub mod rules;

@@ -8,6 +8,10 @@ use nix::sys::{
     resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit},
     time::TimeValLike as _,
 };
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, remove_capability_from_bounding_set,
+    set_capabilities,
+};
 
 /// Least of all claims to the processor.
 const NICE: i32 = 19;
@@ -18,7 +22,9 @@ const UNUSED_ADDRESSES: u64 = 1 << 30;
 /// Time a file may take beyond its limit before the kernel ends the process.
 const GRACE_SECS: u64 = 2;
 
-/// Limits memory to `bytes`, and takes away core dumps, privileges to gain and priority.
+/// Limits memory to `bytes`, and takes away core dumps, priority, privileges to gain, and those there
+/// are but for reading every file. To be called before there is another thread: capabilities belong
+/// to threads, and later ones inherit them.
 ///
 /// # Errors
 /// The operating system refuses one of them: better no scanner than one without limits.
@@ -29,8 +35,29 @@ pub fn confine(bytes: u64) -> anyhow::Result<()> {
     lower(Resource::RLIMIT_CORE, 0).context("core dumps cannot be forbidden")?;
     lower(Resource::RLIMIT_NOFILE, OPEN_FILES).context("open files cannot be limited")?;
     prctl::set_no_new_privs().context("new privileges cannot be forbidden")?;
+    keep_reading_only().context("capabilities cannot be given up")?;
     rustix::process::nice(NICE).context("the priority cannot be lowered")?;
     Ok(())
+}
+
+/// Gives up every capability but that of reading and searching, where that is there.
+fn keep_reading_only() -> rustix::io::Result<()> {
+    for capability in CapabilitySet::all().iter() {
+        if capability != CapabilitySet::DAC_READ_SEARCH {
+            // Takes a capability that a service's unit need not leave. Without new privileges
+            // nothing in this set can be had any more; it is emptied where that is allowed.
+            let _ = remove_capability_from_bounding_set(capability);
+        }
+    }
+    let kept = capabilities(None)?.permitted & CapabilitySet::DAC_READ_SEARCH;
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: kept,
+            permitted: kept,
+            inheritable: CapabilitySet::empty(),
+        },
+    )
 }
 
 /// Lets the kernel end this process when the next file takes more processor time than `limit`

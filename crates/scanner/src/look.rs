@@ -1,20 +1,23 @@
 //! Looks at one file.
 
 use std::{
-    ffi::OsString,
+    ffi::OsStr,
     fs::File,
     io::{self, Read as _},
-    os::unix::{
-        ffi::OsStringExt as _,
-        fs::{FileTypeExt as _, OpenOptionsExt as _},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::{
+            ffi::OsStrExt as _,
+            fs::{FileTypeExt as _, OpenOptionsExt as _},
+        },
     },
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
 use nix::fcntl::OFlag;
 use yara_x::{MetaValue, Rule, Rules, ScanError, Scanner};
-use yinglong_model::scan::{Answer, Match, Reason, Request};
+use yinglong_model::scan::{self, Answer, Match, Reason, Request};
 
 /// Most rules named in one answer.
 const MOST_MATCHES: usize = 64;
@@ -53,15 +56,19 @@ impl<'r> Look<'r> {
         }
     }
 
-    /// Opens, reads and scans.
-    pub fn at(&mut self, request: &Request) -> Answer {
+    /// Opens, reads and scans a file; `handed` is what came with the question.
+    pub fn at(&mut self, request: &Request, handed: Option<OwnedFd>) -> Answer {
         let began = Instant::now();
         let mut answer = Answer {
             id: request.id,
             ..Answer::default()
         };
         self.content.clear();
-        match read(&request.path, self.limits.bytes, &mut self.content) {
+        let file = match handed {
+            Some(place) => open_handed(place),
+            None => open_path(&request.path),
+        };
+        match read(file, self.limits.bytes, &mut self.content) {
             Ok(()) => {
                 answer.bytes = self.content.len() as u64;
                 match self.scan(request.reason) {
@@ -112,13 +119,31 @@ fn describe(rule: &Rule<'_, '_>) -> Match {
     found
 }
 
-/// Reads a regular file of at most `limit` bytes; otherwise tells why not.
-fn read(path: &str, limit: u64, content: &mut Vec<u8>) -> Result<(), &'static str> {
+/// Opens what a descriptor stands for.
+fn open_handed(place: OwnedFd) -> io::Result<File> {
+    let place = File::from(place);
+    // Opening a device can do things, and a link is none of ours.
+    if !place.metadata()?.is_file() {
+        return Err(io::Error::from_raw_os_error(nix::libc::ELOOP));
+    }
+    File::options()
+        .read(true)
+        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+        .open(format!("/proc/self/fd/{}", place.as_raw_fd()))
+}
+
+/// Opens a file by its path as events show it.
+fn open_path(path: &str) -> io::Result<File> {
     let mut file = open(Path::new(path));
     // Events show bytes that are not text as `\xNN`; a file is not safe from us by its name.
     if path.contains("\\x") && file.as_ref().is_err_and(is_gone) {
-        file = open(&unescape(path));
+        file = open(Path::new(OsStr::from_bytes(&scan::unescape(path))));
     }
+    file
+}
+
+/// Reads a regular file of at most `limit` bytes; otherwise tells why not.
+fn read(file: io::Result<File>, limit: u64, content: &mut Vec<u8>) -> Result<(), &'static str> {
     let file = file.map_err(|error| why(&error))?;
     let facts = file.metadata().map_err(|error| why(&error))?;
     if !facts.is_file() {
@@ -166,21 +191,4 @@ fn why(error: &io::Error) -> &'static str {
         _ if is_gone(error) => "gone",
         _ => "unreadable",
     }
-}
-
-/// The path whose bytes events show as `\xNN`.
-fn unescape(path: &str) -> PathBuf {
-    let bytes = path.as_bytes();
-    let mut raw = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let escaped = bytes
-            .get(at..at + 4)
-            .and_then(|part| part.strip_prefix(b"\\x"))
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        raw.push(escaped.unwrap_or(byte));
-        at += if escaped.is_some() { 4 } else { 1 };
-    }
-    PathBuf::from(OsString::from_vec(raw))
 }

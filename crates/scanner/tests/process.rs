@@ -3,14 +3,27 @@
 #![allow(clippy::unwrap_used, reason = "what is missing in a test fails it")]
 
 use std::{
-    fs::{self, File},
-    io::{BufRead as _, BufReader, Write as _},
-    os::unix::fs::symlink,
-    path::Path,
+    fs::{self, File, Permissions},
+    io::{BufRead as _, BufReader, IoSlice, Write as _},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::{
+            fs::{PermissionsExt as _, chown, symlink},
+            net::UnixStream,
+        },
+    },
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
-use nix::{sys::stat::Mode, unistd::mkfifo};
+use nix::{
+    fcntl::{self, OFlag},
+    sys::{
+        socket::{ControlMessage, MsgFlags, sendmsg},
+        stat::Mode,
+    },
+    unistd::mkfifo,
+};
 use yinglong_model::scan::{Answer, Line, Reason, Request};
 
 struct Scanner {
@@ -68,6 +81,7 @@ impl Scanner {
             id: self.asked,
             path: path.to_str().unwrap().to_owned(),
             reason: Reason::Web,
+            handed: false,
         };
         self.say(&serde_json::to_string(&request).unwrap());
         let answer = self.answer();
@@ -86,6 +100,40 @@ impl Drop for Scanner {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+const DAC_READ_SEARCH: u64 = 1 << 2;
+
+/// A set of capabilities in a status of the kernel.
+fn capabilities(status: &str, set: &str) -> u64 {
+    let status = fs::read_to_string(status).unwrap();
+    let mut lines = status.lines().map(|line| line.split_once(":\t").unwrap());
+    let (_, bits) = lines.find(|(name, _)| *name == set).unwrap();
+    u64::from_str_radix(bits, 16).unwrap()
+}
+
+#[test]
+fn files_that_only_their_owner_may_read_are_read_all_the_same() {
+    if capabilities("/proc/self/status", "CapEff") & DAC_READ_SEARCH == 0 {
+        eprintln!("skipped: it takes CAP_DAC_READ_SEARCH");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut scanner = Scanner::start(&[]);
+    for (name, owner, mode) in [("theirs", Some(65_534), 0o600), ("closed", None, 0)] {
+        let folder = dir.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        let file = folder.join("a.php");
+        fs::write(&file, "<?php @eval($_POST['x']); ?>").unwrap();
+        for path in [&file, &folder] {
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+            if owner.is_some() && chown(path, owner, owner).is_err() {
+                eprintln!("skipped: it takes CAP_CHOWN");
+                return;
+            }
+        }
+        assert_eq!(scanner.ask(&file).matches.len(), 1, "{name}");
     }
 }
 
@@ -183,6 +231,18 @@ fn its_limits_are_in_force_and_it_ends_with_who_asks() {
     assert_eq!(limit("Max core file size"), "0");
     let status = of("status").unwrap();
     assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    // Capabilities belong to threads: all of them, those of the rules' engine as well.
+    let own = capabilities("/proc/self/status", "CapPrm");
+    for task in fs::read_dir(format!("/proc/{}/task", scanner.process.id())).unwrap() {
+        let status = task.unwrap().path().join("status");
+        let status = status.to_str().unwrap();
+        for set in ["CapEff", "CapPrm"] {
+            assert_eq!(capabilities(status, set), own & DAC_READ_SEARCH, "{set}");
+        }
+        for set in ["CapInh", "CapAmb"] {
+            assert_eq!(capabilities(status, set), 0, "{set}");
+        }
+    }
     let stat = of("stat").unwrap();
     let nice = stat.rsplit(')').next().unwrap().split_whitespace().nth(16);
     assert_eq!(nice, Some("19"));
@@ -211,4 +271,63 @@ fn a_rule_that_takes_too_long_is_given_up_and_the_next_file_is_scanned() {
     let answer = scanner.ask(&long);
     assert_eq!(answer.skipped.as_deref(), Some("timeout"));
     assert_eq!(scanner.ask(&short).skipped, None);
+}
+
+/// A file of this process as others see it: looking there takes the right to trace it.
+fn in_this_process(path: &Path) -> PathBuf {
+    let root = PathBuf::from(format!("/proc/{}/root", std::process::id()));
+    root.join(path.strip_prefix("/").unwrap())
+}
+
+#[test]
+fn into_processes_it_cannot_look_but_what_is_handed_over_is_scanned() {
+    let dir = tempfile::tempdir().unwrap();
+    let shell = dir.path().join("a.php");
+    fs::write(&shell, "<?php @eval($_POST['x']); ?>").unwrap();
+    symlink(&shell, dir.path().join("link")).unwrap();
+    mkfifo(&dir.path().join("pipe"), Mode::S_IRWXU).unwrap();
+    if capabilities("/proc/self/status", "CapEff") & !DAC_READ_SEARCH != 0 {
+        // Who may more than the scanner is out of its reach.
+        let mut scanner = Scanner::start(&[]);
+        let seen = scanner.skipped(&in_this_process(&shell));
+        assert_eq!(seen.as_deref(), Some("unreadable"));
+    }
+
+    let (questions, input) = UnixStream::pair().unwrap();
+    let mut process = Command::new(env!("CARGO_BIN_EXE_yinglong-scanner"))
+        .stdin(Stdio::from(OwnedFd::from(input)))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut answers = BufReader::new(process.stdout.take().unwrap()).lines();
+    answers.next().unwrap().unwrap();
+    let mut ask = |name: &str| {
+        let request = Request {
+            id: 1,
+            path: "/shown/only".to_owned(),
+            reason: Reason::Web,
+            handed: true,
+        };
+        let line = serde_json::to_string(&request).unwrap() + "\n";
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+        let file = fcntl::open(&dir.path().join(name), flags, Mode::empty()).unwrap();
+        let files = [file.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&files)];
+        let parts = [IoSlice::new(line.as_bytes())];
+        let socket = questions.as_raw_fd();
+        sendmsg::<()>(socket, &parts, &rights, MsgFlags::empty(), None).unwrap();
+        match serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap() {
+            Line::Answer(answer) => answer,
+            ready @ Line::Ready { .. } => panic!("{ready:?}"),
+        }
+    };
+    for name in ["link", "pipe", "."] {
+        assert_eq!(ask(name).skipped.as_deref(), Some("not_regular"), "{name}");
+    }
+    for _ in 0..100 {
+        // More often than it may have files open: none of them stays so.
+        assert_eq!(ask("a.php").matches.len(), 1);
+    }
+    process.kill().unwrap();
+    process.wait().unwrap();
 }

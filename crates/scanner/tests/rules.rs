@@ -19,11 +19,13 @@ fn names(loaded: &Loaded, reason: Reason, content: &[u8]) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sample");
     fs::write(&path, content).unwrap();
-    let answer = Look::new(&loaded.rules, LIMITS).at(&Request {
+    let request = Request {
         id: 1,
         path: path.to_str().unwrap().to_owned(),
         reason,
-    });
+        handed: false,
+    };
+    let answer = Look::new(&loaded.rules, LIMITS).at(&request, None);
     assert_eq!(answer.skipped, None);
     answer.matches.into_iter().map(|found| found.rule).collect()
 }

@@ -25,6 +25,7 @@ mod ports;
 pub mod relations;
 mod server;
 pub mod settings;
+pub mod stories;
 mod training;
 pub mod worker;
 

@@ -2,9 +2,13 @@
 
 use std::{
     fmt::Write as _,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
+use yinglong_correlate::{Counters, stories::StoryCounters};
 use yinglong_model::host::Health;
 
 use crate::{Server, intelligence, ledger};
@@ -69,6 +73,11 @@ pub fn render(server: &Server) -> yinglong_store::Result<String> {
         load(&progress.damaged_entries),
     );
 
+    let relations = progress.relations.lock();
+    let (correlations, stories) = *relations.unwrap_or_else(PoisonError::into_inner);
+    correlated(&mut text, &correlations);
+    told(&mut text, &stories);
+
     let log = server.log_usage();
     text.family(
         "yinglong_log_bytes",
@@ -121,6 +130,120 @@ pub fn render(server: &Server) -> yinglong_store::Result<String> {
     }
     books(&mut text, &ledger::of(&hosts, server.state().as_ref())?);
     Ok(text.0)
+}
+
+/// What became of matches that correlations take, and what they forgot.
+fn correlated(text: &mut Text, counters: &Counters) {
+    text.by_label(
+        "yinglong_correlation_matches_total",
+        "counter",
+        "Matches offered to correlations, by outcome.",
+        "outcome",
+        &[
+            ("taken", counters.taken),
+            ("duplicate", counters.duplicates),
+            ("late", counters.late),
+            ("full", counters.full),
+            ("ungrouped", counters.ungrouped),
+            ("without_value", counters.without_value),
+        ],
+    );
+    text.by_label(
+        "yinglong_correlation_evicted_groups_total",
+        "counter",
+        "Groups forgotten, by reason; `idle` ones were over.",
+        "reason",
+        &[
+            ("groups", counters.evicted_groups),
+            ("bytes", counters.evicted_bytes),
+            ("idle", counters.evicted_idle),
+            ("rules", counters.dropped_groups),
+        ],
+    );
+    let totals = [
+        (
+            "evicted_matches",
+            "Matches given up since their group was full.",
+            counters.dropped_full,
+        ),
+        ("fired", "Times a correlation fired.", counters.fired),
+        (
+            "suppressed",
+            "Times a condition held again for what had fired.",
+            counters.suppressed,
+        ),
+        (
+            "ahead",
+            "Matches of clocks too far ahead, taken as of now.",
+            counters.ahead,
+        ),
+    ];
+    for (name, help, value) in totals {
+        let name = format!("yinglong_correlation_{name}_total");
+        text.family(&name, "counter", help);
+        text.sample(&name, &[], value);
+    }
+    let held = [
+        ("groups", "Groups held.", counters.groups),
+        ("bytes", "Estimated memory of the groups.", counters.bytes),
+    ];
+    for (name, help, value) in held {
+        let name = format!("yinglong_correlation_{name}");
+        text.family(&name, "gauge", help);
+        text.sample(&name, &[], value);
+    }
+}
+
+/// What became of alerts in stories, and what was forgotten.
+fn told(text: &mut Text, counters: &StoryCounters) {
+    text.by_label(
+        "yinglong_story_alerts_total",
+        "counter",
+        "Alerts told as stories, by what they did.",
+        "outcome",
+        &[
+            ("begun", counters.begun),
+            ("joined", counters.joined),
+            ("alone", counters.alone),
+            ("duplicate", counters.duplicates),
+        ],
+    );
+    text.by_label(
+        "yinglong_story_evicted_total",
+        "counter",
+        "Forgotten for want of room, by kind; alerts may then begin a story anew.",
+        "kind",
+        &[
+            ("processes", counters.evicted_processes),
+            ("links", counters.evicted_links),
+            ("hosts", counters.evicted_hosts),
+            ("stories", counters.evicted_stories),
+        ],
+    );
+    let totals = [
+        ("executions", "Executions noted.", counters.noted),
+        (
+            "ended",
+            "Stories that were over and made room.",
+            counters.ended,
+        ),
+    ];
+    for (name, help, value) in totals {
+        let name = format!("yinglong_story_{name}_total");
+        text.family(&name, "counter", help);
+        text.sample(&name, &[], value);
+    }
+    text.by_label(
+        "yinglong_story_held",
+        "gauge",
+        "What is held in memory, by kind.",
+        "kind",
+        &[
+            ("hosts", counters.hosts),
+            ("processes", counters.processes),
+            ("stories", counters.stories),
+        ],
+    );
 }
 
 fn intelligence(text: &mut Text, server: &Server) {
@@ -277,6 +400,21 @@ impl Text {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
+    /// A family whose samples differ in one label.
+    fn by_label(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        label: &'static str,
+        samples: &[(&str, u64)],
+    ) {
+        self.family(name, kind, help);
+        for (value, number) in samples {
+            self.sample(name, &[(label, value)], *number);
+        }
+    }
+
     fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
         self.0.push_str(name);
         for (place, (label, text)) in labels.iter().enumerate() {
@@ -301,5 +439,67 @@ mod tests {
         let mut text = Text::default();
         text.sample("m", &[("host", "a\"b\\c\nd"), ("x", "y")], 3);
         assert_eq!(text.0, "m{host=\"a\\\"b\\\\c\\nd\",x=\"y\"} 3\n");
+    }
+
+    #[test]
+    fn every_counter_of_correlations_and_stories_is_shown_once() {
+        // Different numbers: each must be found again.
+        let correlations = Counters {
+            taken: 101,
+            duplicates: 102,
+            late: 103,
+            full: 104,
+            ungrouped: 105,
+            without_value: 106,
+            ahead: 107,
+            dropped_full: 108,
+            evicted_groups: 109,
+            evicted_bytes: 110,
+            evicted_idle: 111,
+            fired: 112,
+            suppressed: 113,
+            // Counted with its groups.
+            dropped_correlations: 0,
+            dropped_groups: 114,
+            groups: 115,
+            bytes: 116,
+        };
+        let stories = StoryCounters {
+            noted: 201,
+            begun: 202,
+            joined: 203,
+            alone: 204,
+            duplicates: 205,
+            evicted_processes: 206,
+            evicted_links: 207,
+            evicted_hosts: 208,
+            ended: 209,
+            evicted_stories: 210,
+            hosts: 211,
+            processes: 212,
+            stories: 213,
+        };
+        let mut text = Text::default();
+        correlated(&mut text, &correlations);
+        told(&mut text, &stories);
+        let samples: Vec<&str> = text
+            .0
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .collect();
+        let mut values: Vec<u64> = samples
+            .iter()
+            .map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
+            .collect();
+        values.sort_unstable();
+        let expected: Vec<u64> = (101..=116).chain(201..=213).collect();
+        assert_eq!(values, expected);
+        for line in [
+            "yinglong_correlation_evicted_groups_total{reason=\"bytes\"} 110",
+            "yinglong_correlation_evicted_matches_total 108",
+            "yinglong_story_evicted_total{kind=\"stories\"} 210",
+        ] {
+            assert!(samples.contains(&line), "{line} is missing in {samples:?}");
+        }
     }
 }

@@ -30,6 +30,8 @@ const FILE: &str = "relations.snapshot";
 pub struct Relations {
     correlator: Correlator,
     stories: Stories,
+    /// What happened in correlators that changed rules replaced.
+    before: Counters,
     /// Revision of the rules the correlator was made for.
     revision: u64,
     file: PathBuf,
@@ -47,6 +49,7 @@ impl Relations {
         Self {
             correlator: correlator(correlations),
             stories: Stories::new(StoryLimits::default()),
+            before: Counters::default(),
             revision: 0,
             file: folder.join(FILE),
             saved: position,
@@ -107,6 +110,7 @@ impl Relations {
         }
         self.revision = settings.revision;
         let kept = self.correlator.snapshot(&[]);
+        self.before = self.correlator.counters().and_before(&self.before);
         self.correlator = correlator(&settings.correlations);
         if let Err(error) = self.correlator.restore(&kept) {
             tracing::error!(%error, "correlations begin anew");
@@ -215,9 +219,10 @@ impl Relations {
         Ok(())
     }
 
-    /// What happened in correlations and stories.
+    /// What happened in correlations and stories since the server started.
     pub fn counters(&self) -> (Counters, StoryCounters) {
-        (self.correlator.counters(), self.stories.counters())
+        let correlations = self.correlator.counters().and_before(&self.before);
+        (correlations, self.stories.counters())
     }
 }
 

@@ -28,6 +28,7 @@ use crate::{
     notify::Notifier,
     ports::{Ports, now},
     settings::{self, Settings},
+    stories,
     worker::{Progress, Worker},
 };
 
@@ -367,6 +368,14 @@ async fn housekeeping(server: std::sync::Weak<Server>) {
                             "old events could not be removed"
                         );
                     }
+                }
+                match stories::retire(server.state.as_ref(), before) {
+                    Ok(0) => {}
+                    Ok(stories) => tracing::info!(stories, days, "old stories were removed"),
+                    Err(error) => tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "old stories could not be removed; trying again in an hour"
+                    ),
                 }
             }
         });

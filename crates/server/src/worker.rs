@@ -23,6 +23,7 @@ use crate::{
     pipeline::{self, Outcome, Step},
     relations::Relations,
     settings::Settings,
+    stories::STORIES,
     training::Training,
 };
 
@@ -57,6 +58,16 @@ pub struct Progress {
     pub relations: Mutex<(Counters, StoryCounters)>,
 }
 
+impl Progress {
+    fn note_relations(&self, relations: &Relations) {
+        let counters = relations.counters();
+        *self
+            .relations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = counters;
+    }
+}
+
 /// Runs until stopped.
 pub struct Worker {
     /// Folder of the server.
@@ -83,9 +94,6 @@ pub struct Worker {
     pub stop: Arc<AtomicBool>,
 }
 
-/// Collection of the stories, by id.
-pub const STORIES: &str = "stories";
-
 /// Time between two snapshots of correlations and stories; the log is kept that long.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -109,6 +117,7 @@ impl Worker {
             }
         };
         let relations = Relations::open(&self.folder, &self.settings.current(), position);
+        self.progress.note_relations(&relations);
         let mut next = 1 + position.min(self.events.position()).min(relations.saved());
         let (mut dirty, mut committed_at) = (0, Instant::now());
         let mut judging = Judging {
@@ -298,11 +307,7 @@ impl Worker {
                 tracing::warn!(%error, "correlations were not saved; the log keeps what they need");
             }
         }
-        *self
-            .progress
-            .relations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = judging.relations.counters();
+        self.progress.note_relations(&judging.relations);
         let position = self
             .events
             .commit()?
@@ -358,3 +363,6 @@ pub(crate) fn publish(outcome: Outcome, progress: &Progress, live: &Live, notifi
         notifier.announce(alert);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,19 @@
 //! The scanner as a child: started, asked, ended.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    io::{self, BufRead as _, BufReader, IoSlice, Read as _, Write as _},
+    os::{
+        fd::{AsRawFd as _, OwnedFd, RawFd},
+        unix::net::UnixStream,
+    },
+    process::{Child, ChildStdout, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use yinglong_model::scan::{Answer, Line, Request};
 use yinglong_sensor::Context;
 
@@ -21,7 +26,7 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub(super) struct Scanner {
     process: Child,
-    questions: ChildStdin,
+    questions: UnixStream,
     lines: Receiver<Line>,
     /// Number of rules in force.
     pub(super) rules: usize,
@@ -32,13 +37,16 @@ pub(super) struct Scanner {
 impl Scanner {
     /// Starts one, and waits until it can be asked.
     pub(super) fn start(command: &mut Command, context: &Context) -> anyhow::Result<Self> {
-        let mut process = command
-            .stdin(Stdio::piped())
+        let (questions, input) = UnixStream::pair().context("there is no socket for it")?;
+        let spawned = command
+            .stdin(Stdio::from(OwnedFd::from(input)))
             .stdout(Stdio::piped())
-            .spawn()
-            .context("it cannot be started")?;
-        let (Some(questions), Some(output)) = (process.stdin.take(), process.stdout.take()) else {
-            bail!("it has no input or output");
+            .spawn();
+        // Its end is its own, so that this one notices when it is gone.
+        command.stdin(Stdio::null());
+        let mut process = spawned.context("it cannot be started")?;
+        let Some(output) = process.stdout.take() else {
+            bail!("it has no output");
         };
         let (sender, lines) = sync_channel(4);
         let mut scanner = Self {
@@ -62,22 +70,33 @@ impl Scanner {
         }
     }
 
-    /// Asks about one file.
+    /// Asks about one file; `handed` goes with the question.
     pub(super) fn ask(
         &mut self,
         request: &Request,
+        handed: Option<&OwnedFd>,
         within: Duration,
         context: &Context,
     ) -> anyhow::Result<Answer> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
-        self.questions
-            .write_all(&line)
-            .context("it takes no questions")?;
+        self.send(&line, handed).context("it takes no questions")?;
         match self.hear(within, context)? {
             Line::Answer(answer) if answer.id == request.id => Ok(answer),
             _ => bail!("it answers what was not asked"),
         }
+    }
+
+    fn send(&mut self, line: &[u8], handed: Option<&OwnedFd>) -> io::Result<()> {
+        let files: Vec<RawFd> = handed.iter().map(|file| file.as_raw_fd()).collect();
+        let rights = [ControlMessage::ScmRights(&files)];
+        let rights = if files.is_empty() { &[] } else { &rights[..] };
+        let parts = [IoSlice::new(line)];
+        let (socket, flags) = (self.questions.as_raw_fd(), MsgFlags::MSG_NOSIGNAL);
+        // What goes with the question arrives with its first byte.
+        let sent = sendmsg::<()>(socket, &parts, rights, flags, None)?;
+        self.questions
+            .write_all(line.get(sent..).unwrap_or_default())
     }
 
     /// Number of its process.

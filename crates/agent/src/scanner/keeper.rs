@@ -1,19 +1,27 @@
 //! Keeps one scanner going, asks it, and reports what it finds.
 
 use std::{
-    fs,
-    os::unix::fs::MetadataExt as _,
-    path::PathBuf,
+    ffi::OsStr,
+    fs, io,
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    },
+    path::{Path, PathBuf},
     process::Command,
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
+use nix::{
+    fcntl::{self, OFlag},
+    sys::stat::Mode,
+};
 use yinglong_model::{
     DropReason, EventData, Observation, Timestamp,
     event::File,
     host::SensorStatus,
-    scan::{Answer, Match, Request},
+    scan::{Answer, Match, Request, unescape},
 };
 use yinglong_sensor::{Context, Outlet};
 
@@ -89,7 +97,7 @@ impl<O: Outlet> Keeper<O> {
                 self.handle(&wanted);
             }
             let dropped = self.feed.dropped();
-            self.outlet.lose(DropReason::QueueOverflow, dropped);
+            self.outlet.lose(DropReason::ScanQueueFull, dropped);
             let kept = self.outlet.commit().and_then(|()| self.findings.commit());
             if let Err(error) = kept {
                 let error = &error as &dyn std::error::Error;
@@ -117,9 +125,18 @@ impl<O: Outlet> Keeper<O> {
         {
             return;
         }
+        let handed = match wanted.inside.then(|| place(&wanted.open)).transpose() {
+            Ok(handed) => handed,
+            // The process ended before its turn, or the file was a passing one.
+            Err(error) if is_gone(&error) => return,
+            Err(error) => {
+                tracing::debug!(path = wanted.open, %error, "a file was not scanned");
+                return self.outlet.lose(DropReason::ScanFailed, 1);
+            }
+        };
         // A death is the file's fault or an accident: a second try tells.
         for _ in 0..2 {
-            let Some(answer) = self.ask(wanted) else {
+            let Some(answer) = self.ask(wanted, handed.as_ref()) else {
                 if self.context.stopping() {
                     return;
                 }
@@ -137,7 +154,7 @@ impl<O: Outlet> Keeper<O> {
             return self.tell(wanted, &answer);
         }
         self.given_up += 1;
-        self.outlet.lose(DropReason::Malformed, 1);
+        self.outlet.lose(DropReason::ScanFailed, 1);
         tracing::warn!(
             path = wanted.open,
             "the scanner died of this file; it is not scanned"
@@ -153,18 +170,20 @@ impl<O: Outlet> Keeper<O> {
     }
 
     /// Asks the scanner; none when it died of it or cannot be had.
-    fn ask(&mut self, wanted: &Wanted) -> Option<Answer> {
+    fn ask(&mut self, wanted: &Wanted, handed: Option<&OwnedFd>) -> Option<Answer> {
         self.asked += 1;
         let request = Request {
             id: self.asked,
             path: wanted.open.clone(),
             reason: wanted.reason,
+            handed: handed.is_some(),
         };
         if !self.is_alive() {
             self.died();
         }
         let within = self.options.answer_within;
-        match self.scanner.as_mut()?.ask(&request, within, &self.context) {
+        let scanner = self.scanner.as_mut()?;
+        match scanner.ask(&request, handed, within, &self.context) {
             Ok(answer) => Some(answer),
             Err(error) => {
                 if !self.context.stopping() {
@@ -237,7 +256,7 @@ impl<O: Outlet> Keeper<O> {
             Some("gone" | "not_regular") => {}
             Some(reason) => {
                 tracing::debug!(path = wanted.open, reason, "a file was not scanned");
-                self.outlet.lose(DropReason::Malformed, 1);
+                self.outlet.lose(DropReason::ScanFailed, 1);
             }
         }
         if answer.matches.is_empty() {
@@ -282,6 +301,26 @@ impl<O: Outlet> Keeper<O> {
             running,
             reason,
         });
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    let gone = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+    gone.contains(&error.kind()) || error.raw_os_error() == Some(nix::libc::ESRCH)
+}
+
+/// A descriptor of the place of a file that the scanner may not look for itself: it could do more
+/// than read if it could look into processes. Nothing is opened for it, whatever the file is.
+fn place(path: &str) -> io::Result<OwnedFd> {
+    let place = |path: &Path| {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        fcntl::open(path, flags, Mode::empty()).map_err(io::Error::from)
+    };
+    match place(Path::new(path)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.contains("\\x") => {
+            place(Path::new(OsStr::from_bytes(&unescape(path))))
+        }
+        placed => placed,
     }
 }
 

@@ -24,6 +24,8 @@ pub(super) struct Wanted {
     pub(super) reason: Reason,
     /// Path as this process can open it: the file may be another one inside a container.
     pub(super) open: String,
+    /// It is in a container, where only this process may look.
+    pub(super) inside: bool,
     /// The event of a match, complete but for what is found.
     pub(super) event: File,
 }
@@ -59,7 +61,7 @@ impl Feed {
     fn changed(&self, file: &File) {
         let holds_new = file.action.split('|').any(|word| CHANGES.contains(&word));
         if file.web == Some(true) && holds_new {
-            self.put(Reason::Web, file.path.clone(), || File {
+            self.put(Reason::Web, file.path.clone(), false, || File {
                 action: "SCAN".to_owned(),
                 ..file.clone()
             });
@@ -78,7 +80,8 @@ impl Feed {
                 Some(_) => format!("/proc/{}/root{path}", process.pid),
                 None => path.clone(),
             };
-            self.put(Reason::Exec, open, || File {
+            let inside = process.container_id.is_some();
+            self.put(Reason::Exec, open, inside, || File {
                 action: "SCAN".to_owned(),
                 path: path.clone(),
                 sha256: process.sha256.clone().filter(|_| index == 0),
@@ -90,7 +93,7 @@ impl Feed {
         }
     }
 
-    fn put(&self, reason: Reason, open: String, event: impl FnOnce() -> File) {
+    fn put(&self, reason: Reason, open: String, inside: bool, event: impl FnOnce() -> File) {
         let mut waiting = self.lock();
         let key = (reason, open);
         if waiting.paths.contains(&key) {
@@ -103,6 +106,7 @@ impl Feed {
         waiting.files.push_back(Wanted {
             reason,
             open: key.1.clone(),
+            inside,
             event: event(),
         });
         waiting.paths.insert(key);

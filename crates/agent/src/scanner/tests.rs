@@ -217,7 +217,7 @@ fn a_file_that_kills_twice_is_given_up_and_the_scanner_works_on() {
     bench.written("b");
     bench.found("b");
     assert_eq!(bench.asked("deadly"), 2);
-    assert_eq!(bench.told.get().lost, [(DropReason::Malformed, 1)]);
+    assert_eq!(bench.told.get().lost, [(DropReason::ScanFailed, 1)]);
     let reason = bench.last_reason();
     assert!(reason.contains("restarts: 2"), "{reason}");
     assert!(reason.contains("died of them: 1"), "{reason}");
@@ -232,7 +232,36 @@ fn a_scanner_that_does_not_answer_or_talks_nonsense_is_replaced() {
     bench.found("a");
     assert_eq!((bench.asked("silent"), bench.asked("nonsense")), (2, 2));
     let lost = bench.told.get().lost.clone();
-    assert_eq!(lost, [(DropReason::Malformed, 1); 2]);
+    assert_eq!(lost, [(DropReason::ScanFailed, 1); 2]);
+}
+
+#[test]
+fn a_file_in_a_container_is_handed_over() {
+    let bench = Bench::new();
+    fs::write(bench.path("inside"), "x").unwrap();
+    let name = bench.path("inside");
+    for (name, pid) in [
+        (name.clone(), std::process::id()),
+        // Nobody has that number, so its file is gone with it.
+        (bench.path("gone"), u32::MAX >> 1),
+    ] {
+        bench.feed.see(&EventData::Process(Box::new(Process {
+            name,
+            pid,
+            container_id: Some("c".into()),
+            ..Process::default()
+        })));
+    }
+    bench.written("a");
+    bench.found("a");
+    let asked = fs::read_to_string(bench.path("shell.asked")).unwrap();
+    let asked: Vec<&str> = asked.lines().collect();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!(asked[0].contains(r#""handed":true"#), "{asked:?}");
+    assert!(!asked[1].contains("handed"), "{asked:?}");
+    let told = bench.told.get();
+    assert_eq!(told.found[0].path, name);
+    assert!(told.lost.is_empty(), "{:?}", told.lost);
 }
 
 #[test]

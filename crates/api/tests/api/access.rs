@@ -247,11 +247,14 @@ fn metrics_are_open_to_this_machine_but_not_through_a_proxy_on_it() {
     let api = Api::start();
     let answer = api.get("/metrics", &Who::Nobody);
     assert_eq!(answer.status, 200);
-    assert!(
-        answer.text.contains("\nyinglong_store_events 0\n"),
-        "{}",
-        answer.text
-    );
+    for line in [
+        "yinglong_store_events 0",
+        "yinglong_correlation_evicted_groups_total{reason=\"bytes\"} 0",
+        "yinglong_story_evicted_total{kind=\"stories\"} 0",
+    ] {
+        let expected = format!("\n{line}\n");
+        assert!(answer.text.contains(&expected), "{}", answer.text);
+    }
     let headers = [("X-Forwarded-For", "192.0.2.1")];
     assert_eq!(
         api.call_with("GET", "/metrics", &Who::Nobody, None, &headers)

@@ -517,6 +517,15 @@ fn c17_sigma_documents_are_checked_stored_and_listed() {
     assert_eq!(rule["meta"]["name"], "Netcat");
     assert_eq!(rule["source"], "process");
     assert!(rule["sigma"].as_str().unwrap().starts_with("title: Netcat"));
+    // As listed it can be stored again, which is how it is switched off.
+    let mut off = rule.clone();
+    off["enabled"] = json!(false);
+    let path = format!("/api/v1/rules/{}", off["id"].as_str().unwrap());
+    let stored = api.call("PUT", &path, &admin, Some(&off));
+    assert_eq!(stored.status, 200, "{}", stored.text);
+    let relisted = api.get("/api/v1/rules", &admin).json();
+    let all = relisted["rules"].as_array().unwrap();
+    assert!(all.contains(&off), "{off}");
     let cloud = "title: Cloud\nlogsource: {product: aws, service: cloudtrail}\n\
         detection: {s: {eventName: x}, condition: s}\n";
     let done = api

@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let lists = ruleset::lists(args.lists.as_deref())?;
     let sources = Sources::read(&args.rules)?;
     let set = sources.compile(lists, Feed::Agents);
-    ruleset::report(&sources, &set);
+    let refused = ruleset::report(&sources, &set);
     for correlation in &set.correlations {
         left_out(
             &correlation.about,
@@ -107,6 +107,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
     }
     eprintln!("{events} events looked at, {matches} matches");
+    if refused {
+        // What was found is printed, but nobody may take it for the answer of all rules.
+        bail!("some rules were not hunted for; correct them, the reasons are above");
+    }
     Ok(())
 }
 

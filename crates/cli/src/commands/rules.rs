@@ -4,16 +4,15 @@ mod bench;
 mod check;
 mod coverage;
 mod explain;
+mod export;
+mod import;
 mod test;
 
-use std::path::PathBuf;
+use yinglong_api::routes::rules::{Finding, Rules};
 
-use anyhow::{Context as _, bail};
-use yinglong_api::routes::rules::{Finding, Imported, Rules};
+use crate::{client::Target, output};
 
-use crate::{client::Target, output, ruleset};
-
-/// Lists, checks and imports rules.
+/// Lists, checks, imports and exports rules.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -40,14 +39,10 @@ enum Action {
     Explain(explain::Args),
     /// Measures how fast rules are over a recording; needs no server.
     Bench(bench::Args),
-    /// Stores the rules of a file, replacing those with the same id.
-    Import {
-        #[command(flatten)]
-        target: Target,
-        /// JSON with one rule or an array of them, or Sigma YAML with one document or several.
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-    },
+    /// Stores the rules of files, replacing those with the same id.
+    Import(import::Args),
+    /// Writes the rules of a server to files that can be imported.
+    Export(export::Args),
 }
 
 /// Does what is asked.
@@ -76,28 +71,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Action::Coverage(args) => coverage::run(args),
         Action::Explain(args) => explain::run(args),
         Action::Bench(args) => bench::run(args),
-        Action::Import { target, file } => {
-            let text = ruleset::read(file)?;
-            let document = if text.trim_start().starts_with(['[', '{']) {
-                serde_json::from_str(&text)
-                    .with_context(|| format!("`{}` is not JSON", file.display()))?
-            } else {
-                serde_json::Value::String(text)
-            };
-            let done: Imported = target.client()?.post("/rules/import", &document)?;
-            report(&done.diagnostics);
-            output::print(&format!(
-                "{} rules imported, {} refused\n",
-                done.imported, done.refused
-            ))?;
-            if done.refused > 0 {
-                bail!(
-                    "{} rules were refused; correct them and import the file again",
-                    done.refused
-                );
-            }
-            Ok(())
-        }
+        Action::Import(args) => import::run(args),
+        Action::Export(args) => export::run(args),
     }
 }
 

@@ -4,8 +4,9 @@ use rustc_hash::FxHashMap;
 use yinglong_rules::ir::{Expr, Field, Pattern, Piece, Predicate as Written, Test};
 
 use super::{
+    lazy::{Flags, Lazy},
     literals::{Anchor, Literals},
-    predicate::{Decide, KEYWORD, Predicate, pattern_regex, regex},
+    predicate::{Decide, KEYWORD, Predicate, compile_pattern, pattern_regex},
     required::required_literals,
 };
 use crate::fold::fold;
@@ -156,14 +157,15 @@ impl Builder {
                 multi_line,
                 dot_all,
             } => self.other(field, &written.test, |builder| {
-                let (i, m, s) = (*ignore_case, *multi_line, *dot_all);
-                let compiled = regex(pattern, i, m, s)
+                let flags = Flags {
+                    ignore_case: *ignore_case,
+                    multi_line: *multi_line,
+                    dot_all: *dot_all,
+                };
+                let lazy = Lazy::new(pattern, flags)
                     .map_err(|error| format!("`{pattern}` does not compile: {error}"))?;
-                let hints = required_literals(pattern, i, m, s);
-                Ok((
-                    Decide::Regex(Box::new(compiled)),
-                    builder.hint(field, hints)?,
-                ))
+                let hints = required_literals(pattern, flags);
+                Ok((Decide::Regex(Box::new(lazy)), builder.hint(field, hints)?))
             }),
             Test::Cidr(network) => self.simple(field, &written.test, Decide::Network(*network)),
             Test::Compare(how, number) => {
@@ -205,7 +207,7 @@ impl Builder {
         if cased {
             return self.other(field, &test, |builder| {
                 let text = pattern_regex(pieces);
-                let compiled = regex(&text, false, false, true).map_err(|e| e.to_string())?;
+                let compiled = compile_pattern(&text).map_err(|e| e.to_string())?;
                 let hints = builder.hint(field, longest(pieces))?;
                 Ok((Decide::Cased(Box::new((compiled, pattern.clone()))), hints))
             });
@@ -220,7 +222,7 @@ impl Builder {
             _ if pieces.contains(&Piece::One) => self.other(field, &test, |builder| {
                 let folded: Vec<Piece> = pieces.iter().map(folded_piece).collect();
                 let text = pattern_regex(&folded);
-                let compiled = regex(&text, false, false, true).map_err(|e| e.to_string())?;
+                let compiled = compile_pattern(&text).map_err(|e| e.to_string())?;
                 let hints = builder.hint(field, longest(pieces))?;
                 Ok((Decide::Folded(Box::new(compiled)), hints))
             }),

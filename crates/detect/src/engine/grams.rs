@@ -8,7 +8,10 @@
 
 use memchr::memmem::Finder;
 
-use super::literals::{Anchor, Literals};
+use super::{
+    filter::{Filter, LARGE, MEDIUM, SMALL, TINY, bit, hash},
+    literals::{Anchor, Literals},
+};
 
 /// How often grams occur in sampled values, by hash.
 pub(crate) struct Frequencies {
@@ -40,9 +43,17 @@ impl Frequencies {
     }
 }
 
-/// Literals of one field, by gram. One index for each width of grams that occurs.
+/// Literals of one field, by gram.
 #[derive(Default)]
 pub(crate) struct Grams {
+    ascii: Group,
+    /// Literals with other characters than ASCII: most texts need not be searched for them.
+    others: Group,
+}
+
+/// One index for each width of grams that occurs.
+#[derive(Default)]
+struct Group {
     tables: Vec<Table>,
     /// A few literals are looked for one by one instead, each with its number: that is faster than
     /// testing every place of the text.
@@ -51,6 +62,20 @@ pub(crate) struct Grams {
 
 /// Literals of one width that are few.
 const FEW: usize = 4;
+/// Single bytes are found faster than words.
+const FEW_BYTES: usize = 12;
+/// What can follow a literal in a folded text: ASCII characters that have no case or are small,
+/// first bytes of others, and the end, which is taken for a zero.
+const SHORTER_KEYS: usize = 102 + 51;
+
+fn followers() -> impl Iterator<Item = u8> {
+    (0..=u8::MAX).filter(|byte| match byte {
+        b'A'..=b'Z' => false,
+        0..128 => true,
+        // RFC 3629: bytes that begin a character.
+        _ => matches!(byte, 0xc2..=0xf4),
+    })
+}
 
 impl Grams {
     /// Indexes literals, each with the number that a hit is reported by.
@@ -59,52 +84,26 @@ impl Grams {
         wanted: &[(u32, u32)],
         frequencies: &Frequencies,
     ) -> Self {
-        let mut grams = Self::default();
-        for width in 1..=4_usize {
-            let of_width: Vec<(u32, u32)> = wanted
-                .iter()
-                .copied()
-                .filter(|(id, _)| literals.text(*id).len().min(4) == width)
-                .collect();
-            if of_width.len() > FEW {
-                let table = Table::new(width, literals, of_width.into_iter(), frequencies);
-                grams.tables.extend(table);
-            } else {
-                let few = of_width.into_iter().map(|(id, number)| {
-                    let finder = Finder::new(literals.text(id)).into_owned();
-                    (id, finder, number)
-                });
-                grams.few.extend(few);
-            }
+        let (ascii, others): (Vec<_>, Vec<_>) = wanted
+            .iter()
+            .partition(|(id, _)| literals.text(*id).is_ascii());
+        Self {
+            ascii: Group::new(literals, &ascii, frequencies),
+            others: Group::new(literals, &others, frequencies),
         }
-        grams
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.tables.is_empty() && self.few.is_empty()
+        self.ascii.is_empty() && self.others.is_empty()
     }
 
     /// Calls `found` with the number of each literal that is in the text where its anchor allows;
     /// more than once when it is there more than once.
     #[inline]
     pub(crate) fn scan(&self, text: &[u8], literals: &Literals, mut found: impl FnMut(u32)) {
-        for (literal, finder, number) in &self.few {
-            let found_there = match literals.anchor(*literal) {
-                Anchor::Any => finder.find(text).is_some(),
-                Anchor::Start => text.starts_with(finder.needle()),
-                Anchor::End => text.ends_with(finder.needle()),
-            };
-            if found_there {
-                found(*number);
-            }
-        }
-        for table in &self.tables {
-            match table.width {
-                4 => table.scan::<4>(text, literals, &mut found),
-                3 => table.scan::<3>(text, literals, &mut found),
-                2 => table.scan::<2>(text, literals, &mut found),
-                _ => table.scan::<1>(text, literals, &mut found),
-            }
+        self.ascii.scan(text, literals, &mut found);
+        if !self.others.is_empty() && !text.is_ascii() {
+            self.others.scan(text, literals, &mut found);
         }
     }
 
@@ -117,12 +116,83 @@ impl Grams {
     }
 }
 
+impl Group {
+    fn new(literals: &Literals, wanted: &[(u32, u32)], frequencies: &Frequencies) -> Self {
+        let mut by_width: [Vec<(u32, u32)>; 5] = Default::default();
+        for (id, number) in wanted {
+            let width = literals.text(*id).len().min(4);
+            if let Some(of_width) = by_width.get_mut(width) {
+                of_width.push((*id, *number));
+            }
+        }
+        let [_, one, two, three, mut four] = by_width;
+        let joins = three.len() > FEW && three.len() * SHORTER_KEYS <= four.len() * 4;
+        let mut group = Self::default();
+        let separate = if joins { &[][..] } else { &three };
+        for (width, of_width, few) in [(1, &one[..], FEW_BYTES), (2, &two, FEW), (3, separate, FEW)]
+        {
+            group.add(width, of_width, few, literals, frequencies);
+        }
+        if joins {
+            four.extend(three);
+        }
+        group.add(4, &four, FEW, literals, frequencies);
+        group
+    }
+
+    /// Adds literals that are at least as long as the width, or in a table with longer ones.
+    fn add(
+        &mut self,
+        width: usize,
+        wanted: &[(u32, u32)],
+        few: usize,
+        literals: &Literals,
+        frequencies: &Frequencies,
+    ) {
+        if wanted.len() > few {
+            let table = Table::new(width, literals, wanted, frequencies);
+            self.tables.extend(table);
+        } else {
+            let few = wanted.iter().map(|(id, number)| {
+                let finder = Finder::new(literals.text(*id)).into_owned();
+                (*id, finder, *number)
+            });
+            self.few.extend(few);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.tables.is_empty() && self.few.is_empty()
+    }
+
+    #[inline]
+    fn scan(&self, text: &[u8], literals: &Literals, found: &mut impl FnMut(u32)) {
+        for (literal, finder, number) in &self.few {
+            let found_there = match literals.anchor(*literal) {
+                Anchor::Any => finder.find(text).is_some(),
+                Anchor::Start => text.starts_with(finder.needle()),
+                Anchor::End => text.ends_with(finder.needle()),
+            };
+            if found_there {
+                found(*number);
+            }
+        }
+        for table in &self.tables {
+            match table.width {
+                4 => table.scan::<4>(text, literals, found),
+                3 => table.scan::<3>(text, literals, found),
+                2 => table.scan::<2>(text, literals, found),
+                _ => table.scan::<1>(text, literals, found),
+            }
+        }
+    }
+}
+
 struct Table {
     width: usize,
-    /// One bit per hash of the keys that occur.
-    filter: Vec<u64>,
-    /// 32 minus the number of bits of a hash.
-    shift: u32,
+    /// Whether there are literals one byte shorter, each with every byte that can follow it.
+    shorter: bool,
+    filter: Filter,
     /// Open addressing; a slot without entries is free.
     slots: Vec<Slot>,
     entries: Vec<Entry>,
@@ -148,13 +218,28 @@ impl Table {
     fn new(
         width: usize,
         literals: &Literals,
-        wanted: impl Iterator<Item = (u32, u32)>,
+        wanted: &[(u32, u32)],
         frequencies: &Frequencies,
     ) -> Option<Self> {
         let mut chosen: Vec<(u32, Entry)> = Vec::new();
         let mut used = rustc_hash::FxHashMap::<u32, u32>::default();
-        for (literal, number) in wanted {
+        let mut shorter = false;
+        for (literal, number) in wanted.iter().copied() {
             let text = literals.text(literal);
+            if text.len() < width {
+                shorter = true;
+                let entry = Entry {
+                    literal,
+                    number,
+                    at: 0,
+                };
+                for follower in followers() {
+                    let key = key(&[text, &[follower]].concat(), width);
+                    *used.entry(key).or_default() += 1;
+                    chosen.push((key, entry));
+                }
+                continue;
+            }
             let best = text
                 .windows(width)
                 .enumerate()
@@ -180,22 +265,13 @@ impl Table {
             return None;
         }
         chosen.sort_by_key(|(key, entry)| (*key, entry.number));
-        // One bit in 32 set keeps false hits to a few per text; 64 KiB stay in the nearest caches.
-        let bits = (used.len() * 32)
-            .next_power_of_two()
-            .clamp(1 << 10, 1 << 19);
-        let shift = 32 - bits.trailing_zeros();
-        let mut filter = vec![0_u64; bits / 64];
+        let filter = Filter::new(used.keys().copied());
         let mut slots = vec![Slot::default(); (used.len() * 2).next_power_of_two()];
         let mut entries: Vec<Entry> = Vec::with_capacity(chosen.len());
         for group in chosen.chunk_by(|left, right| left.0 == right.0) {
             let Some((key, _)) = group.first() else {
                 continue;
             };
-            let hashed = hash(*key) >> shift;
-            if let Some(word) = filter.get_mut(hashed as usize / 64) {
-                *word |= 1 << (hashed % 64);
-            }
             let slot = Slot {
                 key: *key,
                 first: u32::try_from(entries.len()).unwrap_or(u32::MAX),
@@ -212,8 +288,8 @@ impl Table {
         }
         Some(Self {
             width,
+            shorter,
             filter,
-            shift,
             slots,
             entries,
         })
@@ -226,6 +302,22 @@ impl Table {
         literals: &Literals,
         found: &mut impl FnMut(u32),
     ) {
+        match &self.filter {
+            Filter::Tiny(bits) => self.scan_by::<WIDTH, TINY>(bits, text, literals, found),
+            Filter::Small(bits) => self.scan_by::<WIDTH, SMALL>(bits, text, literals, found),
+            Filter::Medium(bits) => self.scan_by::<WIDTH, MEDIUM>(bits, text, literals, found),
+            Filter::Large(bits) => self.scan_by::<WIDTH, LARGE>(bits, text, literals, found),
+        }
+    }
+
+    #[inline]
+    fn scan_by<const WIDTH: usize, const WORDS: usize>(
+        &self,
+        bits: &[u64; WORDS],
+        text: &[u8],
+        literals: &Literals,
+        found: &mut impl FnMut(u32),
+    ) {
         const MASKS: [u32; 5] = [0, 0xff, 0xffff, 0x00ff_ffff, u32::MAX];
         // Eight bytes at a time have four places and all their grams; one branch for the four.
         let mut place = 0;
@@ -233,9 +325,9 @@ impl Table {
             let bytes = window.first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
             let gram = |shift: u32| (bytes >> shift) as u32 & MASKS[WIDTH];
             let keys = [gram(0), gram(8), gram(16), gram(24)];
-            if keys.iter().fold(0, |any, key| any | self.bit(*key)) != 0 {
+            if keys.iter().fold(0, |any, key| any | bit(bits, *key)) != 0 {
                 for (offset, key) in keys.into_iter().enumerate() {
-                    if self.bit(key) != 0 {
+                    if bit(bits, key) != 0 {
                         self.compare(key, place + offset, text, literals, found);
                     }
                 }
@@ -245,18 +337,18 @@ impl Table {
         let rest = text.get(place..).unwrap_or_default();
         for (offset, window) in rest.windows(WIDTH).enumerate() {
             let key = key(window, WIDTH);
-            if self.bit(key) != 0 {
+            if bit(bits, key) != 0 {
                 self.compare(key, place + offset, text, literals, found);
             }
         }
-    }
-
-    /// Whether some key has this hash: 1 or 0.
-    #[inline(always)]
-    fn bit(&self, key: u32) -> u64 {
-        let hashed = hash(key) >> self.shift;
-        let word = self.filter.get(hashed as usize / 64).copied().unwrap_or(0);
-        word >> (hashed % 64) & 1
+        if self.shorter
+            && let Some(last) = text.last_chunk::<3>()
+        {
+            let key = key(&[last[0], last[1], last[2], 0], WIDTH);
+            if bit(bits, key) != 0 {
+                self.compare(key, text.len() - last.len(), text, literals, found);
+            }
+        }
     }
 
     #[inline(never)]
@@ -321,14 +413,58 @@ fn key(window: &[u8], width: usize) -> u32 {
     }
 }
 
-/// Fibonacci hashing: the high bits depend on all bytes.
-#[inline(always)]
-const fn hash(key: u32) -> u32 {
-    key.wrapping_mul(0x9e37_79b1)
-}
-
 /// `slots` is a power of two.
 fn slot_of(key: u32, slots: usize) -> usize {
     // Other bits than those of the filter, so that keys that share a bit do not share a slot.
     (key.wrapping_mul(0x85eb_ca6b) >> 7) as usize & (slots - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn anchor(number: u8) -> Anchor {
+        match number {
+            0 => Anchor::Start,
+            1 => Anchor::End,
+            _ => Anchor::Any,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+        #[test]
+        fn every_literal_is_found_where_it_is_and_nowhere_else(
+            // Enough longer ones for shorter ones to share their pass.
+            long in prop::collection::vec(("[ab.]{4,6}|[ab.]{4}é?", 0..6_u8), 480..500),
+            three in prop::collection::vec(("[abc.]{3}", 0..6_u8), 5..6),
+            short in prop::collection::vec(("[abc.]{1,2}|[ab]?é[ab]?", 0..6_u8), 0..40),
+            texts in prop::collection::vec("[a-c.é\u{0}]{0,24}", 20),
+        ) {
+            let mut literals = Literals::default();
+            let wanted: Vec<(u32, u32)> = long
+                .iter()
+                .chain(&three)
+                .chain(&short)
+                .filter_map(|(text, at)| literals.push(text.as_bytes(), anchor(*at)))
+                .map(|id| (id, id + 7))
+                .collect();
+            let grams = Grams::new(&literals, &wanted, &Frequencies::new());
+            prop_assert!(grams.ascii.tables.iter().any(|table| table.shorter));
+            for text in &texts {
+                let mut found = Vec::new();
+                grams.scan(text.as_bytes(), &literals, |number| found.push(number));
+                found.sort_unstable();
+                found.dedup();
+                let expected: Vec<u32> = wanted
+                    .iter()
+                    .filter(|(id, _)| literals.find(*id, text.as_bytes()).is_some())
+                    .map(|(_, number)| *number)
+                    .collect();
+                prop_assert_eq!(&found, &expected, "{}", text);
+            }
+        }
+    }
 }

@@ -139,16 +139,16 @@ type PrefixLength = (bool, u8);
 
 /// Networks by length of their prefix: one look-up for each length that occurs.
 #[derive(Default)]
-struct Networks {
+pub(crate) struct Networks {
     lengths: Vec<(PrefixLength, FxHashMap<u128, Vec<u32>>)>,
 }
 
 impl Networks {
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.lengths.is_empty()
     }
 
-    fn add(&mut self, network: IpNet, id: u32) {
+    pub(crate) fn add(&mut self, network: IpNet, id: u32) {
         let (six, address) = bits(network.network());
         let length = (six, network.prefix_len());
         let place = match self.lengths.iter().position(|(known, _)| *known == length) {
@@ -167,9 +167,13 @@ impl Networks {
         if self.lengths.is_empty() {
             return;
         }
-        let Ok(address) = value.raw.trim().parse::<IpAddr>() else {
-            return;
-        };
+        if let Ok(address) = value.raw.trim().parse::<IpAddr>() {
+            self.find_address(address, holds);
+        }
+    }
+
+    /// Calls `holds` with the number of every network that the address is in.
+    pub(crate) fn find_address(&self, address: IpAddr, holds: &mut impl FnMut(u32)) {
         let (six, address) = bits(address.to_canonical());
         for ((of_six, length), networks) in &self.lengths {
             if *of_six != six {

@@ -7,9 +7,13 @@
 //! change the answer.
 
 mod build;
+mod filter;
+mod gate;
 mod grams;
 mod index;
+mod lazy;
 mod literals;
+mod patterns;
 mod predicate;
 mod required;
 mod route;
@@ -33,7 +37,17 @@ use yinglong_rules::{
 
 pub use self::sample::Sample;
 use self::{build::Builder, route::Route};
-use crate::{Detection, Element, Verdict, detection::info, lists::Matcher};
+pub(crate) use self::{
+    index::Networks,
+    lazy::{Flags, is_surely_small},
+    patterns::{PatternScratch, Patterns},
+    required::as_pattern,
+};
+use crate::{
+    Detection, Element, Verdict,
+    detection::info,
+    lists::{ListScratch, Matcher},
+};
 
 /// Compiled rules and lists. Immutable, to be shared between threads.
 pub struct Engine {
@@ -62,7 +76,21 @@ struct Loaded {
 pub struct Scratch {
     engine: u64,
     routes: FxHashMap<(Class, System), scratch::Scratch>,
+    black: ListScratch,
+    white: ListScratch,
     found: Vec<u32>,
+}
+
+impl Scratch {
+    /// Forgets what was found out for another engine.
+    fn belong_to(&mut self, engine: u64) {
+        if self.engine != engine {
+            self.engine = engine;
+            self.routes.clear();
+            self.black = ListScratch::default();
+            self.white = ListScratch::default();
+        }
+    }
 }
 
 impl Engine {
@@ -163,11 +191,12 @@ impl Engine {
     /// Judges one element. An element of a class that no rule reads has only list hits.
     pub fn evaluate(&self, element: &Element<'_>, scratch: &mut Scratch) -> Verdict {
         let mut verdict = Verdict::default();
+        scratch.belong_to(self.id);
         if let Class::Source(source) = element.class {
-            if let Some(hit) = self.black.find(source, element) {
+            if let Some(hit) = self.black.find(source, element, &mut scratch.black) {
                 verdict.detections.push(hit.into_detection());
             }
-            if let Some(hit) = self.white.find(source, element) {
+            if let Some(hit) = self.white.find(source, element, &mut scratch.white) {
                 verdict.whitelisted = Some(hit.entry.to_owned());
                 return verdict;
             }
@@ -210,10 +239,7 @@ impl Engine {
     ) -> Option<(&Route, &'s mut scratch::Scratch)> {
         let key = (element.class, element.system);
         let route = self.routes.get(&key)?;
-        if scratch.engine != self.id {
-            scratch.engine = self.id;
-            scratch.routes.clear();
-        }
+        scratch.belong_to(self.id);
         Some((route, scratch.routes.entry(key).or_default()))
     }
 }

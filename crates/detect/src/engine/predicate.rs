@@ -7,10 +7,12 @@ use regex::bytes::{Regex, RegexBuilder};
 use yinglong_model::Timestamp;
 use yinglong_rules::ir::{Comparison, Likeness, Number, Pattern, Piece, TimePart};
 
-use super::literals::{Anchor, Literals};
+use super::{
+    lazy::Lazy,
+    literals::{Anchor, Literals},
+};
 
-/// Bytes the compiled form of one expression may take. Public rules have expressions that need
-/// more than the default of 10 MiB when Unicode classes are repeated.
+/// Bytes the compiled form of a pattern may take.
 const REGEX_BYTES: usize = 50 << 20;
 /// Bytes of cached states one expression may take while it runs; beyond, it runs slower.
 const REGEX_CACHE_BYTES: usize = 1 << 20;
@@ -36,7 +38,7 @@ pub(crate) enum Decide {
     /// An expression over the folded value: a pattern with `?`.
     Folded(Box<Regex>),
     /// An expression over the value.
-    Regex(Box<Regex>),
+    Regex(Box<Lazy>),
     /// An expression over the value that stands for a pattern in which case counts.
     Cased(Box<(Regex, Pattern)>),
     Network(IpNet),
@@ -55,17 +57,10 @@ pub(crate) enum Decide {
     Count(u64),
 }
 
-/// Expression over bytes that are UTF-8.
-pub(crate) fn regex(
-    pattern: &str,
-    ignore_case: bool,
-    multi_line: bool,
-    dot_all: bool,
-) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(pattern)
-        .case_insensitive(ignore_case)
-        .multi_line(multi_line)
-        .dot_matches_new_line(dot_all)
+/// Compiles what [`pattern_regex`] writes.
+pub(crate) fn compile_pattern(text: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(text)
+        .dot_matches_new_line(true)
         .size_limit(REGEX_BYTES)
         .dfa_size_limit(REGEX_CACHE_BYTES)
         .build()

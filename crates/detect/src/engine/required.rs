@@ -1,10 +1,9 @@
 //! Literals one of which is in every text that a regular expression is found in.
 
-use regex_syntax::{
-    ParserBuilder,
-    hir::{Class, Hir, HirKind},
-};
+use regex_syntax::hir::{Class, ClassUnicode, Hir, HirKind, Look};
+use yinglong_rules::ir::{Pattern, Piece};
 
+use super::lazy::{self, Flags};
 use crate::fold::fold_char;
 
 /// Shorter literals are in too many texts to be worth looking for, unless they have a character that
@@ -16,23 +15,68 @@ const MOST: usize = 64;
 
 /// Folded literals one of which every match contains once it is folded; `None` when there are no
 /// such literals, or only short ones.
-pub(crate) fn required_literals(
-    pattern: &str,
-    ignore_case: bool,
-    multi_line: bool,
-    dot_all: bool,
-) -> Option<Vec<String>> {
-    let hir = ParserBuilder::new()
-        .case_insensitive(ignore_case)
-        .multi_line(multi_line)
-        .dot_matches_new_line(dot_all)
-        .build()
-        .parse(pattern)
-        .ok()?;
+pub(crate) fn required_literals(pattern: &str, flags: Flags) -> Option<Vec<String>> {
+    let hir = lazy::parse(pattern, flags).ok()?;
     let mut literals = required(&hir)?;
     literals.sort_unstable();
     literals.dedup();
     Some(literals)
+}
+
+/// The pattern of values that an expression stands for, if it only names a text of ASCII characters
+/// and perhaps where it must be; case does not count in patterns.
+pub(crate) fn as_pattern(pattern: &str, flags: Flags) -> Option<Pattern> {
+    let hir = lazy::parse(pattern, flags).ok()?;
+    let parts = match hir.kind() {
+        HirKind::Concat(parts) => parts.as_slice(),
+        _ => std::slice::from_ref(&hir),
+    };
+    let is = |part: Option<&Hir>, look| part.is_some_and(|p| *p.kind() == HirKind::Look(look));
+    let starts = is(parts.first(), Look::Start);
+    let ends = is(parts.last(), Look::End);
+    let first = usize::from(starts);
+    let text = parts.get(first..parts.len() - usize::from(ends))?;
+    let mut literal = String::new();
+    if !text.iter().all(|part| append_exact(part, &mut literal)) || literal.is_empty() {
+        return None;
+    }
+    let around = |anchored: bool| (!anchored).then_some(Piece::Many);
+    let pieces = around(starts).into_iter();
+    Some(Pattern::tidy(
+        pieces.chain([Piece::Literal(literal)]).chain(around(ends)),
+    ))
+}
+
+/// Appends the ASCII text that a part stands for in every case of its letters.
+fn append_exact(part: &Hir, run: &mut String) -> bool {
+    match part.kind() {
+        HirKind::Literal(literal) => {
+            let is_caseless = |byte: &u8| byte.is_ascii() && !byte.is_ascii_alphabetic();
+            run.extend(literal.0.iter().map(|byte| char::from(*byte)));
+            literal.0.iter().all(is_caseless)
+        }
+        HirKind::Class(Class::Unicode(class)) => {
+            let members = class
+                .iter()
+                .map(|range| u32::from(range.end()) - u32::from(range.start()) + 1);
+            let members: u32 = members.sum();
+            match one_letter(class) {
+                Some(letter) if letter.is_ascii_alphabetic() => {
+                    run.push(letter);
+                    // The Kelvin sign is a k, and the long s is an s.
+                    members == if matches!(letter, 'k' | 's') { 3 } else { 2 }
+                }
+                _ => false,
+            }
+        }
+        HirKind::Capture(capture) => append_exact(&capture.sub, run),
+        HirKind::Concat(parts) => parts.iter().all(|part| append_exact(part, run)),
+        HirKind::Empty => true,
+        HirKind::Class(Class::Bytes(_))
+        | HirKind::Look(_)
+        | HirKind::Repetition(_)
+        | HirKind::Alternation(_) => false,
+    }
 }
 
 fn required(hir: &Hir) -> Option<Vec<String>> {
@@ -105,7 +149,7 @@ fn append_fixed(part: &Hir, run: &mut String) -> bool {
             }
             Err(_) => false,
         },
-        HirKind::Class(class) => match one_letter(class) {
+        HirKind::Class(Class::Unicode(class)) => match one_letter(class) {
             Some(letter) => {
                 run.push(letter);
                 true
@@ -123,16 +167,13 @@ fn append_fixed(part: &Hir, run: &mut String) -> bool {
         }
         // A place between characters does not interrupt them.
         HirKind::Look(_) | HirKind::Empty => true,
-        HirKind::Repetition(_) | HirKind::Alternation(_) => false,
+        HirKind::Class(Class::Bytes(_)) | HirKind::Repetition(_) | HirKind::Alternation(_) => false,
     }
 }
 
 /// The one character that all members of a class fold to, as in `[aA]`.
-fn one_letter(class: &Class) -> Option<char> {
+fn one_letter(class: &ClassUnicode) -> Option<char> {
     const MOST_CASES: u32 = 4;
-    let Class::Unicode(class) = class else {
-        return None;
-    };
     let mut letter = None;
     let mut members = 0_u32;
     for range in class.iter() {
@@ -158,7 +199,11 @@ mod tests {
     use super::*;
 
     fn check(pattern: &str, ignore_case: bool, expected: &[&str]) {
-        let found = required_literals(pattern, ignore_case, false, false).unwrap_or_default();
+        let flags = Flags {
+            ignore_case,
+            ..Flags::default()
+        };
+        let found = required_literals(pattern, flags).unwrap_or_default();
         assert_eq!(found, expected, "{pattern}");
     }
 
@@ -179,6 +224,40 @@ mod tests {
     fn expressions_without_them_have_none() {
         for pattern in ["ab", "a|powershell", ".*", "(abc)?", "[0-9]{8}", "éàü", ""] {
             check(pattern, true, &[]);
+        }
+    }
+
+    #[test]
+    fn an_expression_that_only_names_a_text_is_a_pattern() {
+        let text = |text: &str| Piece::Literal(text.to_owned());
+        let check = |pattern: &str, expected: Option<Vec<Piece>>| {
+            let flags = Flags {
+                ignore_case: true,
+                ..Flags::default()
+            };
+            assert_eq!(
+                as_pattern(pattern, flags).map(|p| p.0),
+                expected,
+                "{pattern}"
+            );
+        };
+        check("Kiosk", Some(vec![Piece::Many, text("kiosk"), Piece::Many]));
+        check(r"^(nginx)\.EXE$", Some(vec![text("nginx.exe")]));
+        check(r"^/tmp/", Some(vec![text("/tmp/"), Piece::Many]));
+        check(r"\\x$", Some(vec![Piece::Many, text(r"\x")]));
+        for other in [
+            "a.b",
+            "(?-i)abc",
+            "(?-i)[sS]",
+            "é",
+            "a|b",
+            "a+",
+            "(?m)^a",
+            r"\ba",
+            "",
+            "^$",
+        ] {
+            check(other, None);
         }
     }
 }

@@ -458,10 +458,7 @@ impl<'r, 'e> Run<'r, 'e> {
                 let start = literals.find(*id, value.folded)?;
                 folded(start, literals.text(*id).len())
             }
-            Decide::Regex(regex) => {
-                let found = regex.find(value.raw.as_bytes())?;
-                (found.start(), found.end())
-            }
+            Decide::Regex(regex) => regex.find(value.raw)?,
             Decide::Exists(_) | Decide::Null | Decide::Empty | Decide::Filled => return None,
             _ => (0, text.len()),
         };
@@ -497,7 +494,7 @@ fn folded_passes(decide: &Decide, literals: &Literals, value: &[u8]) -> bool {
 /// Tests of values as they are; others do not pass.
 fn raw_passes(decide: &Decide, value: &str) -> bool {
     match decide {
-        Decide::Regex(regex) => regex.is_match(value.as_bytes()),
+        Decide::Regex(regex) => regex.is_match(value),
         Decide::Cased(cased) => cased.0.is_match(value.as_bytes()),
         Decide::Network(network) => predicate::in_network(value, network),
         Decide::Compare(how, number) => predicate::compares(value, *how, *number),

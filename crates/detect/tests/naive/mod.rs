@@ -111,10 +111,16 @@ impl Event<'_> {
     }
 }
 
-/// The long s is an s, as it is for regular expressions that ignore case.
+/// The long s is an s and the I with a dot is itself, as they are for regular expressions that ignore
+/// case.
 fn lower(text: &str) -> String {
     let text = text.replace('ſ', "s");
-    text.chars().flat_map(char::to_lowercase).collect()
+    text.chars()
+        .flat_map(|character| match character {
+            'İ' => vec![character],
+            _ => character.to_lowercase().collect(),
+        })
+        .collect()
 }
 
 /// Tries every way a pattern can cover a text.

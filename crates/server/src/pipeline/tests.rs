@@ -3,6 +3,7 @@ use yinglong_model::{
     EventData, config::List, event::Process, event::System, id::Epoch, rule::Rule,
 };
 use yinglong_proto::encode_record;
+use yinglong_store::state_store::AlertFilter;
 use yinglong_store_embedded::{Embedded, State};
 
 use super::*;
@@ -209,6 +210,47 @@ fn s18_a_hundred_repetitions_are_one_alert_and_an_ignored_one_stays_silent() {
             .all(|alert| alert.info != "bash /dev/tcp/x")
     );
     assert_eq!(bench.state.alert(&id).unwrap().unwrap().count, 100);
+}
+
+#[test]
+fn s18_repetitions_in_batches_of_their_own_are_counted_on_the_one_alert() {
+    let mut bench = Bench::new(false);
+    for _ in 0..100 {
+        bench.run(&entry(1, &[execution("/usr/bin/bash", "bash /dev/tcp/x")]));
+    }
+    let filter = AlertFilter {
+        text: Some("bash /dev/tcp/x".to_owned()),
+        limit: 10,
+        ..AlertFilter::default()
+    };
+    let (alerts, total) = bench.state.alerts(&filter).unwrap();
+    assert_eq!((total, alerts[0].count), (1, 100));
+}
+
+#[test]
+fn s18_two_rules_on_one_event_are_two_alerts_and_ignoring_one_leaves_the_other() {
+    let about_shells = |id: &str| {
+        let document = serde_json::json!({
+            "id": id, "enabled": true, "and": true, "source": "process", "system": "all",
+            "meta": {"name": id, "author": "t", "description": "d", "level": 1},
+            "rules": {"name": {"type": "regex", "data": "bash$"}},
+        });
+        yinglong_rules::load(&document.to_string()).0.remove(0)
+    };
+    let rules = [about_shells("one"), about_shells("two")];
+    let mut bench = Bench::with(&rules, List::default(), List::default());
+    let shell = entry(1, &[execution("/usr/bin/bash", "bash")]);
+    let outcome = bench.run(&shell);
+    assert_eq!(sources(&outcome), ["one", "two"]);
+    let one = outcome.changes.alerts[0].id.clone();
+    bench
+        .state
+        .set_alert_status(&[one], Status::Ignored, Timestamp::from_secs(1))
+        .unwrap();
+    let outcome = bench.run(&shell);
+    assert_eq!(sources(&outcome), ["two"]);
+    assert_eq!(outcome.changes.alerts[0].count, 2);
+    assert!(outcome.raised.is_empty(), "{:?}", outcome.raised);
 }
 
 #[test]
