@@ -201,4 +201,9 @@ export const inventories = {
   startup: [{ name: "ld.so.preload", command: "", location: "/etc/ld.so.preload", user: "root" }],
   crontab: [{ command: "test -x /usr/sbin/anacron || run-parts --report /etc/cron.daily", user: "root", rule: "25 6 * * *", name: "", arg: "", description: "/etc/crontab" }],
   processlist: Array.from({ length: 60 }, (_, i) => ({ name: i % 7 ? "php-fpm8.2" : "nginx", pid: String(900 + i * 3), ppid: "1", command: i % 7 ? "php-fpm: pool www" : "nginx: worker process", starttime: "2026-01-12T05:11:09Z" })),
+  package: ["openssl", "nginx", "bash"].map((name, i) => ({ name, version: `${i + 1}.0-1`, arch: "amd64", manager: "dpkg", source: name, vendor: "Debian", installtime: "2026-01-10T08:00:00Z" })),
+  module: [{ name: "nf_tables", size: "303104", usedby: "nft_compat", state: "Live", path: "/lib/modules/6.1.0-18-amd64/kernel/net/netfilter/nf_tables.ko", signed: "True" }],
+  sshkey: [{ user: "deploy", path: "/home/deploy/.ssh/authorized_keys", kind: "ssh-ed25519", fingerprint: "SHA256:jYtFZqH9p1W5Nn0kq0b0v9y3uEoW7Kf1m2aX3cR4d5E", comment: "ci@build", options: "restrict" }],
+  sudoer: [{ name: "%sudo", host: "ALL", runas: "ALL:ALL", commands: "ALL", location: "/etc/sudoers", line: "47" }],
+  container: [{ engine: "docker", id: "4f1c9d2a7be0", name: "cache", image: "redis:7", state: "running", privileged: "False", pid: "2210", started: "2026-01-10T08:00:00Z" }],
 };

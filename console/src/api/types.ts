@@ -29,6 +29,11 @@ export const INVENTORY_TYPES = [
   "startup",
   "crontab",
   "processlist",
+  "package",
+  "module",
+  "sshkey",
+  "sudoer",
+  "container",
 ] as const;
 export type InventoryType = (typeof INVENTORY_TYPES)[number];
 

@@ -183,6 +183,11 @@ export const en = {
     startup: "Startup items",
     crontab: "Scheduled jobs",
     processlist: "Processes",
+    package: "Packages",
+    module: "Kernel modules",
+    sshkey: "SSH keys",
+    sudoer: "Sudo rights",
+    container: "Containers",
     abnormal: "Server check",
   },
   source: {

@@ -152,6 +152,11 @@ export const zh: Texts = {
     startup: "启动项",
     crontab: "计划任务",
     processlist: "进程列表",
+    package: "软件包",
+    module: "内核模块",
+    sshkey: "SSH 公钥",
+    sudoer: "提权规则",
+    container: "容器",
     abnormal: "服务器检查",
   },
   source: {

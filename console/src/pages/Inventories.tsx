@@ -17,6 +17,11 @@ const COLUMNS: Record<string, readonly string[]> = {
   startup: ["name", "command", "location", "user"],
   crontab: ["rule", "user", "command", "name", "arg", "description"],
   processlist: ["pid", "ppid", "name", "command", "starttime"],
+  package: ["name", "version", "arch", "manager", "source", "vendor", "installtime"],
+  module: ["name", "state", "signed", "taint", "version", "path", "usedby", "size"],
+  sshkey: ["user", "kind", "fingerprint", "comment", "options", "path"],
+  sudoer: ["name", "host", "runas", "tags", "commands", "location", "line"],
+  container: ["engine", "name", "image", "state", "privileged", "pid", "started", "id"],
 };
 
 export function Inventories({ host }: { host: HostDetail }) {

@@ -143,6 +143,15 @@ impl Matcher {
                 self.file
                     .find(&["command"], element, &mut scratch.file, any)
             }
+            // A key has no name; its comment is what anybody may write.
+            Source::Inventory(InventoryType::Sshkey) => {
+                self.other
+                    .find(&["fingerprint"], element, &mut scratch.other, any)
+            }
+            Source::Inventory(InventoryType::Container) => {
+                self.other
+                    .find(&["name", "image"], element, &mut scratch.other, any)
+            }
             Source::Inventory(_) => self.other.find(&["name"], element, &mut scratch.other, any),
         }
     }

@@ -184,6 +184,25 @@ fn s11_each_type_is_compared_with_its_part_of_the_list_ignoring_case() {
             false,
         ),
         (other("nginx"), "crontab", &[("command", "nginx")], false),
+        (
+            other("nginx"),
+            "container",
+            &[("name", "web"), ("image", "docker.io/library/nginx:1.27")],
+            true,
+        ),
+        (
+            other("^SHA256:AbC"),
+            "sshkey",
+            &[("fingerprint", "SHA256:AbC/x"), ("comment", "me")],
+            true,
+        ),
+        (
+            other("me"),
+            "sshkey",
+            &[("fingerprint", "SHA256:AbC/x"), ("comment", "me")],
+            false,
+        ),
+        (other("^telnetd$"), "package", &[("name", "telnetd")], true),
     ];
     for (list, kind, pairs, expected) in cases {
         assert_eq!(

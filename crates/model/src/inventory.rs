@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub enum InventoryType {
     /// Accounts that can log in.
     Userlist,
-    /// Listening TCP sockets that other hosts can reach.
+    /// TCP and UDP sockets that other hosts can reach.
     Listening,
     /// Windows services and systemd units.
     Service,
@@ -20,17 +20,32 @@ pub enum InventoryType {
     Crontab,
     /// Running processes.
     Processlist,
+    /// Installed packages, as the package manager's own database has them.
+    Package,
+    /// Loaded kernel modules.
+    Module,
+    /// Keys that may log in by SSH.
+    Sshkey,
+    /// Who may run what as whom, by sudo and doas.
+    Sudoer,
+    /// Containers of every engine.
+    Container,
 }
 
 impl InventoryType {
-    /// All of them, in the order of the contract.
-    pub const ALL: [Self; 6] = [
+    /// All of them: those of the contract in its order, then ours.
+    pub const ALL: [Self; 11] = [
         Self::Userlist,
         Self::Listening,
         Self::Service,
         Self::Startup,
         Self::Crontab,
         Self::Processlist,
+        Self::Package,
+        Self::Module,
+        Self::Sshkey,
+        Self::Sudoer,
+        Self::Container,
     ];
 
     /// Name used in documents, rules and search.
@@ -42,6 +57,11 @@ impl InventoryType {
             Self::Startup => "startup",
             Self::Crontab => "crontab",
             Self::Processlist => "processlist",
+            Self::Package => "package",
+            Self::Module => "module",
+            Self::Sshkey => "sshkey",
+            Self::Sudoer => "sudoer",
+            Self::Container => "container",
         }
     }
 
@@ -66,6 +86,32 @@ impl InventoryType {
             Self::Startup => &["name", "command", "location", "user"],
             Self::Crontab => &["command", "user", "rule", "name", "arg", "description"],
             Self::Processlist => &["name", "pid", "ppid", "command", "starttime"],
+            Self::Package => &[
+                "name",
+                "version",
+                "arch",
+                "vendor",
+                "source",
+                "manager",
+                "installtime",
+            ],
+            Self::Module => &[
+                "name", "size", "usedby", "state", "path", "version", "signed", "taint",
+            ],
+            Self::Sshkey => &["user", "path", "kind", "fingerprint", "comment", "options"],
+            Self::Sudoer => &[
+                "name", "host", "runas", "tags", "commands", "location", "line",
+            ],
+            Self::Container => &[
+                "engine",
+                "id",
+                "name",
+                "image",
+                "state",
+                "privileged",
+                "pid",
+                "started",
+            ],
         }
     }
 }

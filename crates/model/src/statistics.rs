@@ -38,9 +38,16 @@ pub const fn event_key(event_type: EventType) -> Option<&'static str> {
 /// Field whose values are counted for an inventory type; `None` when none is.
 pub const fn inventory_key(kind: InventoryType) -> Option<&'static str> {
     match kind {
-        InventoryType::Userlist | InventoryType::Startup | InventoryType::Service => Some("name"),
+        InventoryType::Userlist
+        | InventoryType::Startup
+        | InventoryType::Service
+        | InventoryType::Module
+        | InventoryType::Sudoer
+        | InventoryType::Package => Some("name"),
         InventoryType::Listening => Some("address"),
         InventoryType::Crontab => Some("command"),
+        InventoryType::Sshkey => Some("fingerprint"),
+        InventoryType::Container => Some("image"),
         InventoryType::Processlist => None,
     }
 }

@@ -6,17 +6,25 @@
 //! - **Invariants**: collectors read below a [`Root`] and never write; parsers are pure; every read
 //!   is bounded. The only programs that are run are web servers' own `-V`, once per version of
 //!   the program, see [`webroot`].
-//! - **Not here**: containers (their services and web roots are not looked into; their processes
-//!   are listed as the host sees them), UDP listeners, lists of installed packages.
+//! - **Not here**: the inside of containers (their services and web roots are not looked into; their processes
+//!   are listed as the host sees them), sockets of other network namespaces.
 
+pub mod container;
 pub mod crontab;
 pub mod facts;
+mod lines;
 pub mod listening;
+pub mod module;
+pub mod package;
+mod pattern;
 pub mod processes;
 mod root;
+mod scripts;
 mod sensor;
 pub mod service;
+pub mod sshkey;
 pub mod startup;
+pub mod sudoer;
 mod units;
 pub mod users;
 pub mod webroot;
@@ -44,6 +52,59 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A database is not what its name says, or was changed while it was read.
+    #[error("`{path}` is not understood; the list stays as it was", path = path.display())]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Elements of a list beyond this number are left out, so that a list fits a record.
+const ELEMENT_LIMIT: usize = 20_000;
+
+/// A list while it is collected.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// What is in it, at most [`ELEMENT_LIMIT`].
+    pub elements: Vec<Element>,
+    /// What would be in it beyond that.
+    pub left_out: usize,
+    /// What could not be made sense of.
+    pub unreadable: usize,
+    /// What could not be looked at, and why.
+    pub notes: Vec<String>,
+}
+
+impl Collected {
+    fn push(&mut self, element: Element) {
+        if self.elements.len() < ELEMENT_LIMIT {
+            self.elements.push(element);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    /// Sorts what stands in no order of its own, so that a rewritten database changes nothing.
+    fn sort(&mut self) {
+        let key = |e: &Element| ["name", "version", "arch"].map(|field| e.get(field).cloned());
+        self.elements.sort_by_cached_key(key);
+    }
+}
+
+impl From<Vec<Element>> for Collected {
+    fn from(mut elements: Vec<Element>) -> Self {
+        let left_out = elements.len().saturating_sub(ELEMENT_LIMIT);
+        elements.truncate(ELEMENT_LIMIT);
+        Self {
+            elements,
+            left_out,
+            ..Self::default()
+        }
+    }
 }
 
 /// An element of its fields; empty ones are left out, too long ones end early.

@@ -62,6 +62,29 @@ impl Root {
             path: path.to_owned(),
             source,
         };
+        let Some(file) = self.file(path)? else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        file.take(FILE_LIMIT_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
+        if bytes.len() as u64 > FILE_LIMIT_BYTES {
+            bytes.truncate(FILE_LIMIT_BYTES as usize);
+            self.flag_oversized(path, FILE_LIMIT_BYTES);
+        }
+        Ok(Some(bytes))
+    }
+
+    /// A regular file, open for reading; `None` when there is no such file. Its reader bounds it.
+    ///
+    /// # Errors
+    /// It exists and cannot be read.
+    pub(super) fn file(&self, path: &Path) -> Result<Option<File>, Error> {
+        let failed = |source| Error::Read {
+            path: path.to_owned(),
+            source,
+        };
         let Some(file) = self.locate(path).map_err(failed)? else {
             return Ok(None);
         };
@@ -69,18 +92,14 @@ impl Root {
             return Ok(None);
         }
         // Opened for real only now: opening a device or a pipe can have consequences.
-        let file = reopen(&file).map_err(failed)?;
-        let mut bytes = Vec::new();
-        file.take(FILE_LIMIT_BYTES + 1)
-            .read_to_end(&mut bytes)
-            .map_err(failed)?;
-        if bytes.len() as u64 > FILE_LIMIT_BYTES {
-            bytes.truncate(FILE_LIMIT_BYTES as usize);
-            if self.lock().insert(path.to_owned()) {
-                tracing::warn!(path = %path.display(), limit_bytes = FILE_LIMIT_BYTES, "only the start of the file is read");
-            }
+        reopen(&file).map(Some).map_err(failed)
+    }
+
+    /// Notes that only the start of a file is read.
+    pub(super) fn flag_oversized(&self, path: &Path, limit_bytes: u64) {
+        if self.lock().insert(path.to_owned()) {
+            tracing::warn!(path = %path.display(), limit_bytes, "only the start of the file is read");
         }
-        Ok(Some(bytes))
     }
 
     /// Content of a text file as [`Root::read`], with what is not UTF-8 replaced.

@@ -1,12 +1,13 @@
-//! `service`: systemd services and SysV scripts (A07).
+//! `service`: systemd services, and scripts of SysV and OpenRC (A07).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use yinglong_model::inventory::Element;
 
 use super::{
     Error, Root, element, processes,
     root::file_name,
+    scripts::Scripts,
     units::{Catalogue, SYSTEM, Unit},
 };
 
@@ -17,14 +18,14 @@ use super::{
 pub fn collect(root: &Root) -> Result<Vec<Element>, Error> {
     let catalogue = Catalogue::load(root, &SYSTEM, &[".service"])?;
     let running = Running::look(root)?;
-    let started_at_boot = sysv_links(root)?;
+    let scripts = Scripts::load(root)?;
     let mut list = Vec::new();
     for (name, unit) in &catalogue.units {
         let linked = catalogue.wanted.contains(name)
             || (!running.booted_with_systemd
                 && name
                     .strip_suffix(".service")
-                    .is_some_and(|name| started_at_boot.contains(name)));
+                    .is_some_and(|name| scripts.at_boot.contains(name)));
         let command = unit.settings.command();
         let user = match unit.settings.last("Service", "User") {
             "" if unit.masked => "",
@@ -43,18 +44,26 @@ pub fn collect(root: &Root) -> Result<Vec<Element>, Error> {
             ),
         ]));
     }
-    for (name, script) in sysv_scripts(root)? {
+    for (name, script) in scripts.scripts {
         if catalogue.units.contains_key(&format!("{name}.service")) {
             continue;
         }
-        let started = running.has(&format!("{name}.service"), &script.daemon);
-        let auto = started_at_boot.contains(&name);
+        let started = match &scripts.started {
+            Some(started) => started.contains(&name),
+            None => running.has(&format!("{name}.service"), &script.daemon),
+        };
+        let auto = scripts.at_boot.contains(&name);
+        let user = if script.user.is_empty() {
+            "root".to_owned()
+        } else {
+            script.user
+        };
         list.push(element([
-            ("pathname", format!("/etc/init.d/{name}")),
+            ("pathname", script.path.to_string_lossy().into_owned()),
             ("name", name),
             ("started", flag(started)),
             ("startmode", if auto { "Auto" } else { "Manual" }.to_owned()),
-            ("startname", "root".to_owned()),
+            ("startname", user),
             ("caption", script.description),
         ]));
     }
@@ -161,72 +170,6 @@ fn units_of(cgroup: &str) -> impl Iterator<Item = String> {
         .flat_map(|path| path.split('/'))
         .filter(|component| component.ends_with(".service"))
         .map(str::to_owned)
-}
-
-/// Scripts that some runlevel in which people work starts.
-fn sysv_links(root: &Root) -> Result<BTreeSet<String>, Error> {
-    let mut names = BTreeSet::new();
-    for level in ["rc2.d", "rc3.d", "rc4.d", "rc5.d", "rcS.d"] {
-        for directory in [format!("/etc/{level}"), format!("/etc/rc.d/{level}")] {
-            for link in root.list(directory)? {
-                if let Some(name) = started_by(&file_name(&link)) {
-                    names.insert(name.to_owned());
-                }
-            }
-        }
-    }
-    Ok(names)
-}
-
-/// Name of the script a runlevel link starts: `S01ssh`.
-pub(super) fn started_by(link: &str) -> Option<&str> {
-    let (number, name) = link.strip_prefix('S')?.split_at_checked(2)?;
-    (number.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty()).then_some(name)
-}
-
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Script {
-    description: String,
-    daemon: String,
-}
-
-fn sysv_scripts(root: &Root) -> Result<BTreeMap<String, Script>, Error> {
-    use std::os::unix::fs::PermissionsExt;
-    let mut scripts = BTreeMap::new();
-    for path in root.list("/etc/init.d")? {
-        let name = file_name(&path);
-        let executable = root
-            .metadata(&path)
-            .is_some_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
-        let part_of_init = matches!(name.as_str(), "rc" | "rcS" | "functions" | "skeleton");
-        if executable
-            && !part_of_init
-            && let Some(text) = root.text(&path)?
-        {
-            scripts.insert(name, parse_script(&text));
-        }
-    }
-    Ok(scripts)
-}
-
-/// Description of the LSB header, and the program a script names in `DAEMON=`.
-fn parse_script(text: &str) -> Script {
-    let mut script = Script::default();
-    for line in text.lines().map(str::trim) {
-        let header = line.trim_start_matches(['#', ' ', '\t']);
-        if line.starts_with('#') {
-            if let Some(value) = header.strip_prefix("Short-Description:") {
-                value.trim().clone_into(&mut script.description);
-            }
-        } else if let Some(value) = line.strip_prefix("DAEMON=")
-            && script.daemon.is_empty()
-        {
-            value
-                .trim_matches(['"', '\''])
-                .clone_into(&mut script.daemon);
-        }
-    }
-    script
 }
 
 #[cfg(test)]
@@ -342,16 +285,76 @@ mod tests {
     }
 
     #[test]
-    fn links_of_a_runlevel_are_told_from_other_names() {
-        for (link, expected) in [
-            ("S01ssh", Some("ssh")),
-            ("K01ssh", None),
-            ("S1ssh", None),
-            ("S01", None),
-            ("README", None),
-            ("Sé1x", None),
-        ] {
-            assert_eq!(started_by(link), expected, "{link}");
+    fn services_of_alpine_are_those_openrc_knows_a07() {
+        let dir = fixture(&[
+            (
+                "etc/init.d/sshd",
+                "#!/sbin/openrc-run\ndescription=\"OpenBSD Secure Shell server\"\ncommand=\"${SSHD_BINARY:-\"/usr/sbin/sshd\"}\"\n",
+            ),
+            (
+                "etc/init.d/web",
+                "#!/sbin/openrc-run\ncommand=/usr/bin/web\ncommand_user=\"www:www\"\n",
+            ),
+            ("etc/init.d/functions.sh", "x"),
+            ("etc/runlevels/default/.keep", ""),
+            ("etc/runlevels/shutdown/.keep", ""),
+            ("run/openrc/started/.keep", ""),
+        ]);
+        for script in ["sshd", "web", "functions.sh"] {
+            let path = dir.path().join("etc/init.d").join(script);
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         }
+        for (link, script) in [
+            ("etc/runlevels/default/sshd", "sshd"),
+            ("etc/runlevels/shutdown/web", "web"),
+            ("run/openrc/started/sshd", "sshd"),
+        ] {
+            symlink(format!("/etc/init.d/{script}"), dir.path().join(link)).unwrap();
+        }
+        let list = collect(&Root::at(dir.path())).unwrap();
+        let fields = [
+            "name",
+            "pathname",
+            "started",
+            "startmode",
+            "startname",
+            "caption",
+        ];
+        assert_eq!(
+            rows(&list, &fields),
+            [
+                "sshd|/etc/init.d/sshd|True|Auto|root|OpenBSD Secure Shell server",
+                "web|/etc/init.d/web|False|Manual|www|",
+            ]
+        );
+    }
+
+    #[test]
+    fn scripts_of_red_hat_are_found_below_their_own_directory_a07() {
+        let dir = fixture(&[
+            (
+                "etc/rc.d/init.d/crond",
+                "#!/bin/sh\n# description: Runs jobs\n# processname: crond\n",
+            ),
+            ("etc/rc.d/rc3.d/.keep", ""),
+            (
+                "proc/7/stat",
+                "7 (crond) S 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 99 0",
+            ),
+        ]);
+        let script = dir.path().join("etc/rc.d/init.d/crond");
+        fs::set_permissions(script, fs::Permissions::from_mode(0o755)).unwrap();
+        symlink(
+            "../init.d/crond",
+            dir.path().join("etc/rc.d/rc3.d/S90crond"),
+        )
+        .unwrap();
+        symlink("rc.d/init.d", dir.path().join("etc/init.d")).unwrap();
+        symlink("/usr/sbin/crond", dir.path().join("proc/7/exe")).unwrap();
+        let list = collect(&Root::at(dir.path())).unwrap();
+        assert_eq!(
+            rows(&list, &["name", "started", "startmode", "caption"]),
+            ["crond|True|Auto|Runs jobs"]
+        );
     }
 }

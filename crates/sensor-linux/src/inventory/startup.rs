@@ -1,19 +1,51 @@
 //! `startup`: what starts by itself at boot or log-in and is no service (A08).
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use yinglong_model::inventory::Element;
 
 use super::{
     Error, Root, element,
     root::file_name,
-    service::started_by,
-    units::{Catalogue, Settings, USERS},
+    scripts::{level_folders, started_by},
+    units::{Catalogue, HOME, Settings, USERS},
     users,
 };
 
-/// Collects boot scripts, runlevel links, log-in scripts, preloaded libraries, desktop autostart
-/// entries and users' own units.
+/// Scripts that every log-in runs; SUSE has its own below `/usr`.
+const PROFILES: [&str; 2] = ["/etc/profile.d", "/usr/etc/profile.d"];
+
+/// Programs that are run without any unit: at log-in for the message of the day (Ubuntu, Debian), by
+/// OpenRC's `local` (Alpine), and by systemd at boot and at log-in before it reads units.
+const PROGRAMS: [(&str, &str); 18] = [
+    ("/etc/update-motd.d", "root"),
+    ("/etc/local.d", "root"),
+    ("/run/systemd/system-generators", "root"),
+    ("/etc/systemd/system-generators", "root"),
+    ("/usr/local/lib/systemd/system-generators", "root"),
+    ("/usr/lib/systemd/system-generators", "root"),
+    ("/lib/systemd/system-generators", "root"),
+    ("/run/systemd/system-environment-generators", "root"),
+    ("/etc/systemd/system-environment-generators", "root"),
+    (
+        "/usr/local/lib/systemd/system-environment-generators",
+        "root",
+    ),
+    ("/usr/lib/systemd/system-environment-generators", "root"),
+    ("/run/systemd/user-generators", "all"),
+    ("/etc/systemd/user-generators", "all"),
+    ("/usr/local/lib/systemd/user-generators", "all"),
+    ("/usr/lib/systemd/user-generators", "all"),
+    ("/etc/systemd/user-environment-generators", "all"),
+    ("/usr/local/lib/systemd/user-environment-generators", "all"),
+    ("/usr/lib/systemd/user-environment-generators", "all"),
+];
+
+/// Collects boot scripts, runlevel links, log-in scripts, preloaded libraries, generators, desktop
+/// autostart entries and users' own units.
 ///
 /// # Errors
 /// A directory or file exists and cannot be read.
@@ -22,25 +54,63 @@ pub fn collect(root: &Root) -> Result<Vec<Element>, Error> {
     boot_scripts(root, &mut list)?;
     runlevel_links(root, &mut list)?;
     preloaded(root, &mut list)?;
-    for path in root.list("/etc/profile.d")? {
-        let name = file_name(&path);
-        if name.ends_with(".sh") || name.ends_with(".csh") {
-            let command = path.to_string_lossy().into_owned();
-            list.push(item(name, command, Path::new("/etc/profile.d"), "all"));
+    for folder in PROFILES {
+        for path in root.list(folder)? {
+            let name = file_name(&path);
+            if name.ends_with(".sh") || name.ends_with(".csh") {
+                let command = path.to_string_lossy().into_owned();
+                list.push(item(name, command, Path::new(folder), "all"));
+            }
         }
     }
+    programs(root, &PROGRAMS, &mut list)?;
     autostart(root, Path::new("/etc/xdg/autostart"), "all", &mut list)?;
-    user_units(root, &USERS, "all", &mut list)?;
+    let shared = Catalogue::load(root, &USERS, &[".service"])?;
+    user_units(&shared, &shared, "all", &mut list);
     for (user, home) in users::homes(root)? {
         // A home may be on a file system that is gone; the other homes still count.
-        let config = home.join(".config");
-        let found = autostart(root, &config.join("autostart"), &user, &mut list)
-            .and_then(|()| user_units(root, &[config.join("systemd/user")], &user, &mut list));
-        if let Err(error) = found {
+        if let Err(error) = of_home(root, &user, &home, &shared, &mut list) {
             tracing::warn!(%user, %error, "start-up entries of a home directory are left out");
         }
     }
     Ok(list)
+}
+
+fn of_home(
+    root: &Root,
+    user: &str,
+    home: &Path,
+    shared: &Catalogue,
+    list: &mut Vec<Element>,
+) -> Result<(), Error> {
+    autostart(root, &home.join(".config/autostart"), user, list)?;
+    let scripts = home.join(".config/autostart-scripts");
+    programs(root, &[(&scripts.to_string_lossy(), user)], list)?;
+    let own = Catalogue::load(root, &HOME.map(|folder| home.join(folder)), &[".service"])?;
+    user_units(&own, shared, user, list);
+    Ok(())
+}
+
+/// Executable files of directories, each directory once.
+fn programs(root: &Root, folders: &[(&str, &str)], list: &mut Vec<Element>) -> Result<(), Error> {
+    let mut seen = Vec::new();
+    for (folder, user) in folders {
+        let real = root.resolve(folder);
+        if seen.contains(&real) {
+            continue;
+        }
+        seen.push(real);
+        for path in root.list(folder)? {
+            let runs = root
+                .metadata(&path)
+                .is_some_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+            if runs {
+                let command = path.to_string_lossy().into_owned();
+                list.push(item(file_name(&path), command, Path::new(folder), user));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn item(name: String, command: String, location: &Path, user: &str) -> Element {
@@ -58,6 +128,7 @@ fn boot_scripts(root: &Root, list: &mut Vec<Element>) -> Result<(), Error> {
         "/etc/rc.local",
         "/etc/rc.d/rc.local",
         "/etc/init.d/boot.local",
+        "/etc/init.d/after.local",
     ];
     let mut seen = Vec::new();
     for path in scripts.map(PathBuf::from) {
@@ -106,10 +177,7 @@ fn program(command: &str) -> String {
 
 fn runlevel_links(root: &Root, list: &mut Vec<Element>) -> Result<(), Error> {
     for level in ["S", "0", "1", "2", "3", "4", "5", "6"] {
-        for directory in [
-            format!("/etc/rc{level}.d"),
-            format!("/etc/rc.d/rc{level}.d"),
-        ] {
+        for directory in level_folders(level) {
             for link in root.list(&directory)? {
                 let name = file_name(&link);
                 if let Some(script) = started_by(&name) {
@@ -165,21 +233,18 @@ fn autostart(
     Ok(())
 }
 
-/// Services that a user's own service manager starts.
-fn user_units(
-    root: &Root,
-    directories: &[impl AsRef<Path>],
-    user: &str,
-    list: &mut Vec<Element>,
-) -> Result<(), Error> {
-    let catalogue = Catalogue::load(root, directories, &[".service"])?;
-    for (name, unit) in &catalogue.units {
+/// Services that a user's own service manager starts, whether they are the user's own or everybody's.
+fn user_units(own: &Catalogue, shared: &Catalogue, user: &str, list: &mut Vec<Element>) {
+    for name in &own.wanted {
+        let unit = own.unit(name).or_else(|| shared.unit(name));
+        let Some(unit) = unit.filter(|_| name.ends_with(".service")) else {
+            continue;
+        };
         let command = unit.settings.command();
-        if catalogue.wanted.contains(name) && !command.is_empty() {
+        if !command.is_empty() {
             list.push(item(name.clone(), command, &unit.path, user));
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -236,6 +301,73 @@ mod tests {
                 "A|/bin/a|/etc/xdg/autostart/a.desktop|all",
                 "b.desktop|/bin/b|/home/probe1/.config/autostart/b.desktop|probe1",
                 "u.service|%h/bin/x --now|/home/probe1/.config/systemd/user/u.service|probe1",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_distributions_start_in_their_own_places_is_listed_a08() {
+        let unit = "[Service]\nExecStart=/usr/bin/sync-files\n[Install]\nWantedBy=default.target\n";
+        let dir = fixture(&[
+            ("etc/passwd", "ann:x:1:1::/home/ann:/bin/sh\n"),
+            ("etc/init.d/after.local", "#!/bin/sh\n/opt/suse\n"),
+            ("etc/init.d/rc3.d/S05web", "x"),
+            ("usr/etc/profile.d/ls.sh", "x"),
+            ("etc/update-motd.d/10-help-text", "x"),
+            ("etc/update-motd.d/off", "x"),
+            ("etc/local.d/own.start", "x"),
+            ("etc/systemd/system-generators/gen", "x"),
+            (
+                "usr/lib/systemd/system-generators/systemd-fstab-generator",
+                "x",
+            ),
+            ("usr/lib/systemd/user/files.service", unit),
+            (
+                "home/ann/.config/systemd/user/default.target.wants/files.service",
+                "",
+            ),
+            (
+                "usr/lib/systemd/user/at@.service",
+                "[Service]\nExecStart=/usr/bin/at %i\n",
+            ),
+            (
+                "home/ann/.config/systemd/user/default.target.wants/at@home.service",
+                "",
+            ),
+            ("home/ann/.config/autostart-scripts/kde.sh", "x"),
+            ("home/ann/.local/share/systemd/user/own.service", unit),
+            (
+                "home/ann/.local/share/systemd/user/default.target.wants/own.service",
+                "",
+            ),
+        ]);
+        for program in [
+            "etc/update-motd.d/10-help-text",
+            "etc/local.d/own.start",
+            "etc/systemd/system-generators/gen",
+            "usr/lib/systemd/system-generators/systemd-fstab-generator",
+            "home/ann/.config/autostart-scripts/kde.sh",
+        ] {
+            let path = dir.path().join(program);
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        // With merged `/usr` both names lead to the same generators.
+        symlink("usr/lib", dir.path().join("lib")).unwrap();
+        let list = collect(&Root::at(dir.path())).unwrap();
+        assert_eq!(
+            rows(&list, &["name", "command", "user"]),
+            [
+                "/opt/suse|/opt/suse|root",
+                "web|/etc/init.d/rc3.d/S05web|root",
+                "ls.sh|/usr/etc/profile.d/ls.sh|all",
+                "10-help-text|/etc/update-motd.d/10-help-text|root",
+                "own.start|/etc/local.d/own.start|root",
+                "gen|/etc/systemd/system-generators/gen|root",
+                "systemd-fstab-generator|/usr/lib/systemd/system-generators/systemd-fstab-generator|root",
+                "kde.sh|/home/ann/.config/autostart-scripts/kde.sh|ann",
+                "at@home.service|/usr/bin/at home|ann",
+                "files.service|/usr/bin/sync-files|ann",
+                "own.service|/usr/bin/sync-files|ann",
             ]
         );
     }

@@ -10,22 +10,38 @@ use std::{
 use super::{Error, Root, root::file_name};
 
 /// Where system units lie, the most important directory first, systemd.unit(5).
-pub(super) const SYSTEM: [&str; 7] = [
-    "/etc/systemd/system",
-    "/run/systemd/system",
+pub(super) const SYSTEM: [&str; 13] = [
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
     "/run/systemd/transient",
+    "/run/systemd/generator.early",
+    "/etc/systemd/system",
+    "/etc/systemd/system.attached",
+    "/run/systemd/system",
+    "/run/systemd/system.attached",
     "/run/systemd/generator",
     "/usr/local/lib/systemd/system",
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
+    "/run/systemd/generator.late",
 ];
 
 /// Where units of every user's own service manager lie.
-pub(super) const USERS: [&str; 4] = [
+pub(super) const USERS: [&str; 7] = [
+    "/etc/xdg/systemd/user",
     "/etc/systemd/user",
     "/run/systemd/user",
+    "/usr/local/share/systemd/user",
+    "/usr/share/systemd/user",
     "/usr/local/lib/systemd/user",
     "/usr/lib/systemd/user",
+];
+
+/// Where a user's own units lie, below the home directory.
+pub(super) const HOME: [&str; 3] = [
+    ".config/systemd/user.control",
+    ".config/systemd/user",
+    ".local/share/systemd/user",
 ];
 
 /// The settings of a unit file in their order.
@@ -174,6 +190,17 @@ impl Catalogue {
         Ok(catalogue)
     }
 
+    /// The unit of a name, made from its template when there is none of its own.
+    pub(super) fn unit(&self, name: &str) -> Option<Unit> {
+        if let Some(unit) = self.units.get(name) {
+            return Some(unit.clone());
+        }
+        let (template, instance) = instance_of(name).filter(|(_, i)| !i.is_empty())?;
+        let mut unit = self.units.get(&template)?.clone();
+        unit.settings.fill_in(&instance);
+        Some(unit)
+    }
+
     fn add(&mut self, root: &Root, path: &Path, name: String) -> Result<(), Error> {
         let target = root.link(path);
         if let Some(target) = &target
@@ -207,15 +234,10 @@ impl Catalogue {
     /// Instances that are wanted, made from their templates.
     fn add_instances(&mut self) {
         for name in &self.wanted {
-            let Some((template, instance)) = instance_of(name) else {
-                continue;
-            };
-            if instance.is_empty() || self.units.contains_key(name) {
+            if self.units.contains_key(name) {
                 continue;
             }
-            if let Some(unit) = self.units.get(&template) {
-                let mut unit = unit.clone();
-                unit.settings.fill_in(&instance);
+            if let Some(unit) = self.unit(name) {
                 self.units.insert(name.clone(), unit);
             }
         }

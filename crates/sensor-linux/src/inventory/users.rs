@@ -42,23 +42,48 @@ const REMOTE: [&str; 9] = [
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "autofs", "afs", "ceph", "lustre",
 ];
 
-/// Account and home directory of every account, system accounts included, each directory once.
+/// An account and where it lives.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Resident {
+    pub(super) name: String,
+    pub(super) uid: u32,
+    pub(super) home: PathBuf,
+}
+
+/// Every account with a home directory, system accounts included; several may share a home.
 /// Those on remote file systems are left out.
-pub(super) fn homes(root: &Root) -> Result<Vec<(String, PathBuf)>, Error> {
+pub(super) fn accounts(root: &Root) -> Result<Vec<Resident>, Error> {
     let passwd = root.text("/etc/passwd")?.unwrap_or_default();
-    let mounts = root.peek("/proc/self/mounts", 4 << 20).unwrap_or_default();
-    let mounts = String::from_utf8_lossy(&mounts);
+    let mounts = mounts(root);
     let remote: Vec<&Path> = remote_mounts(&mounts).collect();
-    let mut seen = HashSet::new();
     Ok(parse_passwd(&passwd)
-        .map(|account| (account.name.to_owned(), PathBuf::from(account.home)))
-        .filter(|(_, home)| {
-            home.is_absolute()
-                && !remote.iter().any(|mount| home.starts_with(mount))
-                && seen.insert(home.clone())
+        .map(|account| Resident {
+            name: account.name.to_owned(),
+            uid: account.uid,
+            home: PathBuf::from(account.home),
+        })
+        .filter(|account| {
+            account.home.is_absolute()
+                && !remote.iter().any(|mount| account.home.starts_with(mount))
         })
         .take(HOME_LIMIT)
         .collect())
+}
+
+/// Account and home directory of every account, system accounts included, each directory once.
+/// Those on remote file systems are left out.
+pub(super) fn homes(root: &Root) -> Result<Vec<(String, PathBuf)>, Error> {
+    let mut seen = HashSet::new();
+    Ok(accounts(root)?
+        .into_iter()
+        .filter(|account| seen.insert(account.home.clone()))
+        .map(|account| (account.name, account.home))
+        .collect())
+}
+
+fn mounts(root: &Root) -> String {
+    let mounts = root.peek("/proc/self/mounts", 4 << 20).unwrap_or_default();
+    String::from_utf8_lossy(&mounts).into_owned()
 }
 
 /// Mount points of fstab(5) lines whose type is a remote one.

@@ -17,7 +17,7 @@ use yinglong_model::inventory::Element;
 use super::{
     Error, Root, element,
     root::file_name,
-    units::{Catalogue, SYSTEM, USERS},
+    units::{Catalogue, HOME, SYSTEM, USERS},
     users,
 };
 
@@ -43,11 +43,12 @@ const PERIODIC: [(&str, &str); 10] = [
     ("/etc/periodic/monthly", "@monthly"),
 ];
 
-/// Jobs of at(1): Debian, Red Hat, SUSE.
-const AT_JOBS: [&str; 3] = [
+/// Jobs of at(1): Debian, Red Hat, SUSE, what is built from source.
+const AT_JOBS: [&str; 4] = [
     "/var/spool/cron/atjobs",
     "/var/spool/at",
     "/var/spool/atjobs",
+    "/var/spool/atd",
 ];
 
 /// Collects every scheduled job.
@@ -62,7 +63,8 @@ pub fn collect(root: &Root) -> Result<Vec<Element>, Error> {
     timers(root, &SYSTEM, "root", &mut list)?;
     timers(root, &USERS, "all", &mut list)?;
     for (user, home) in users::homes(root)? {
-        if let Err(error) = timers(root, &[home.join(".config/systemd/user")], &user, &mut list) {
+        let folders = HOME.map(|folder| home.join(folder));
+        if let Err(error) = timers(root, &folders, &user, &mut list) {
             tracing::warn!(%user, %error, "timers of a home directory are left out");
         }
     }
@@ -265,6 +267,57 @@ mod tests {
                 "/etc/cron.daily/run|root|@daily|run|",
                 &format!("id|root|at {due}|/var/spool/cron/atjobs/a0000501d6b2a5|"),
             ]
+        );
+    }
+
+    #[test]
+    fn tables_and_periodic_programs_of_alpine_are_listed_once_a05() {
+        let dir = fixture(&[
+            (
+                "etc/crontabs/root",
+                "# do daily/weekly/monthly maintenance\n# min\thour\tday\tmonth\tweekday\tcommand\n\
+                 */15\t*\t*\t*\t*\trun-parts /etc/periodic/15min\n",
+            ),
+            ("etc/crontabs/cron.update", "root\n"),
+            ("etc/periodic/daily/apk", "x"),
+            ("etc/periodic/15min/off", "x"),
+            ("var/spool/atd/a0000501d6b2a5", "# atrun uid=7 gid=7\nid\n"),
+            ("var/spool/cron/.keep", ""),
+        ]);
+        let script = dir.path().join("etc/periodic/daily/apk");
+        fs::set_permissions(script, fs::Permissions::from_mode(0o755)).unwrap();
+        let spool = dir.path().join("var/spool/cron/crontabs");
+        std::os::unix::fs::symlink("/etc/crontabs", spool).unwrap();
+        let list = collect(&Root::at(dir.path())).unwrap();
+        assert_eq!(
+            rows(&list, &["command", "user", "name"]),
+            [
+                "run-parts /etc/periodic/15min|root|/var/spool/cron/crontabs/root",
+                "/etc/periodic/daily/apk|root|apk",
+                "id|7|/var/spool/atd/a0000501d6b2a5",
+            ]
+        );
+    }
+
+    #[test]
+    fn timers_of_generators_and_of_users_are_listed_a05() {
+        let timer = "[Timer]\nOnCalendar=daily\n";
+        let service = "[Service]\nExecStart=/bin/own\n";
+        let dir = fixture(&[
+            ("etc/passwd", "ann:x:1:1::/home/ann:/bin/sh\n"),
+            // As systemd-cron makes it of a crontab.
+            ("run/systemd/generator.early/cron-x.timer", timer),
+            ("home/ann/.local/share/systemd/user/own.timer", timer),
+            ("home/ann/.local/share/systemd/user/own.service", service),
+            (
+                "home/ann/.local/share/systemd/user/timers.target.wants/own.timer",
+                "",
+            ),
+        ]);
+        let list = collect(&Root::at(dir.path())).unwrap();
+        assert_eq!(
+            rows(&list, &["command", "user", "name"]),
+            ["cron-x.service|root|cron-x.timer", "/bin/own|ann|own.timer"]
         );
     }
 

@@ -56,11 +56,7 @@ impl Kept {
 }
 
 fn collector(root: &std::path::Path) -> Collector {
-    Collector {
-        root: Root::at(root),
-        web_roots: Box::new(|_| ()),
-        failed: Vec::new(),
-    }
+    Collector::new(Root::at(root), Box::new(|_| ()))
 }
 
 #[test]
@@ -72,7 +68,11 @@ fn a_list_is_sent_when_it_changed_also_across_a_restart_a16() {
     let mut kept = Kept::default();
     let mut first = collector(dir.path());
     first.cycle(&mut kept).unwrap();
-    assert_eq!(kept.take().len(), 6, "every list once, empty ones too");
+    assert_eq!(
+        kept.take().len(),
+        InventoryType::ALL.len(),
+        "every list once, empty ones too"
+    );
     first.cycle(&mut kept).unwrap();
     collector(dir.path()).cycle(&mut kept).unwrap();
     assert!(kept.take().is_empty());
@@ -128,10 +128,10 @@ fn a_new_configuration_takes_effect_at_once_and_a_stop_ends_it() {
 
 #[test]
 fn the_lists_of_this_very_host_can_be_collected() {
-    let root = Root::host();
+    let mut collector = collector(std::path::Path::new("/"));
     for kind in InventoryType::ALL {
         let started = Instant::now();
-        let list = collect(&root, kind).unwrap();
+        let list = collector.collect(kind).unwrap().unwrap().elements;
         eprintln!(
             "{}: {} in {:?}",
             kind.as_str(),
@@ -147,4 +147,43 @@ fn the_lists_of_this_very_host_can_be_collected() {
             }
         }
     }
+}
+
+#[test]
+fn a_list_that_is_too_long_for_a_record_is_shortened_and_says_so_a16() {
+    let long = "x".repeat(1 << 20);
+    let jobs: String = (0..120)
+        .map(|n| format!("{n} 1 * * * root {n} {}\n", &long[..30_000]))
+        .collect();
+    let dir = fixture(&[("etc/crontab", &jobs)]);
+    let mut kept = Kept::default();
+    let mut collector = collector(dir.path());
+    collector.cycle(&mut kept).unwrap();
+    let lists = kept.take();
+    let sent = lists
+        .iter()
+        .find(|list| list.kind == InventoryType::Crontab)
+        .unwrap();
+    assert!(sent.data.len() > 50 && sent.data.len() < 120);
+    let reason = collector.status().reason;
+    let missing = format!("crontab: {} elements are left out", 120 - sent.data.len());
+    assert!(
+        reason.contains(&missing) || reason.contains("only the start"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn packages_are_collected_again_only_when_a_database_changed_a16() {
+    let dir = fixture(&[("var/lib/dpkg/status", "Package: a\n")]);
+    let mut collector = collector(dir.path());
+    let mut collect = || collector.collect(InventoryType::Package).unwrap();
+    assert_eq!(collect().unwrap().elements.len(), 1);
+    assert!(collect().is_none());
+    fs::write(
+        dir.path().join("var/lib/dpkg/status"),
+        "Package: a\n\nPackage: b\n",
+    )
+    .unwrap();
+    assert_eq!(collect().unwrap().elements.len(), 2);
 }

@@ -5,8 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DEPTH_LIMIT, Found, Server, ask, pattern};
-use crate::inventory::Root;
+use super::{DEPTH_LIMIT, Found, Server, ask};
+use crate::inventory::{Root, pattern};
 
 /// Server root and main file of Debian, Red Hat, SUSE and Apache's own makefile.
 const LAYOUTS: [(&str, &str); 4] = [

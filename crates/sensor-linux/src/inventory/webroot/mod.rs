@@ -8,7 +8,6 @@ mod apache;
 mod ask;
 mod java;
 mod nginx;
-mod pattern;
 
 use std::{
     collections::BTreeSet,

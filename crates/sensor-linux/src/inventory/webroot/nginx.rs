@@ -5,8 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DEPTH_LIMIT, Found, Server, ask, pattern};
-use crate::inventory::Root;
+use super::{DEPTH_LIMIT, Found, Server, ask};
+use crate::inventory::{Root, pattern};
 
 /// Prefix and main file of distributions, of nginx's own makefile and of OpenResty.
 const LAYOUTS: [(&str, &str); 3] = [

@@ -217,3 +217,65 @@ fn two_server_blocks_of_a_real_nginx_are_both_found_a15() {
     child.wait().unwrap();
     assert!(wanted.iter().all(|w| found.contains(w)), "{found:?}");
 }
+
+#[test]
+fn two_virtual_hosts_of_a_real_apache_are_both_found_a15() {
+    let program = Path::new("/usr/sbin/apache2");
+    let modules = "/usr/lib/apache2/modules";
+    if !program.exists() || !Path::new(modules).exists() {
+        eprintln!(
+            "SKIPPED two_virtual_hosts_of_a_real_apache_are_both_found_a15: {} is not installed",
+            program.display()
+        );
+        return;
+    }
+    // Apache takes no port from the kernel; this one was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .unwrap()
+        .port();
+    let dir = fixture(&[
+        (
+            "sites/one.conf",
+            "<VirtualHost *>\nServerName one\nDocumentRoot /srv/apache-one\n</VirtualHost>\n",
+        ),
+        (
+            "sites/two.conf",
+            "Define WHERE /srv\n<VirtualHost *>\nServerName two\nDocumentRoot \"${WHERE}/apache two\"\n</VirtualHost>\n",
+        ),
+    ]);
+    let base = dir.path().to_string_lossy().into_owned();
+    let main = format!(
+        "ServerName localhost\nListen 127.0.0.1:{port}\nPidFile pid\nErrorLog error.log\n\
+         User www-data\nGroup www-data\nLoadModule mpm_event_module {modules}/mod_mpm_event.so\n\
+         LoadModule authz_core_module {modules}/mod_authz_core.so\nIncludeOptional sites/*.conf\n"
+    );
+    fs::write(dir.path().join("main.conf"), main).unwrap();
+    let arguments = ["-d", &base, "-f", "main.conf"];
+    let accepted = Command::new(program)
+        .args(arguments)
+        .arg("-t")
+        .output()
+        .unwrap();
+    assert!(accepted.status.success(), "Apache refuses: {accepted:?}");
+    let mut child = Command::new(program)
+        .args(arguments)
+        .args(["-D", "FOREGROUND"])
+        .spawn()
+        .unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let wanted = ["/srv/apache-one", "/srv/apache two"].map(PathBuf::from);
+    let mut found = Vec::new();
+    while std::time::Instant::now() < deadline && !wanted.iter().all(|w| found.contains(w)) {
+        found = collect(&Root::host());
+    }
+    let tagged = crate::inventory::facts(&Root::host())
+        .tags
+        .contains(&"web".to_owned());
+    // Asked to stop rather than killed, so that its workers end too.
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    child.wait().unwrap();
+    assert!(wanted.iter().all(|w| found.contains(w)), "{found:?}");
+    assert!(tagged, "a host that runs Apache is a web server (A14)");
+}
