@@ -27,7 +27,7 @@ use crate::{
     accounts::Accounts,
     process::{Audit, boot_id},
     standing::Standing,
-    tree::{TICK_NS, Tree},
+    tree::{Tree, started_together},
 };
 
 /// Time between two rounds unless the ring fills faster.
@@ -488,13 +488,6 @@ impl<'a> Run<'a> {
             }
         }
     }
-}
-
-/// Whether two start times are of one process: `known` may come from `/proc`, which tells it in
-/// hundredths of a second, and 0 is unknown.
-const fn started_together(known: u64, told: u64) -> bool {
-    let rounded = known.is_multiple_of(TICK_NS) && known / TICK_NS == told / TICK_NS;
-    known == 0 || told == 0 || known == told || rounded
 }
 
 /// A refused request had no process here; everything else belongs to one.
