@@ -430,7 +430,8 @@ pub struct Connection {
     /// Outcome when it is known: `established`, `refused`, `timeout`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
-    /// How the process was found: `kernel`, `lookup`, `none`.
+    /// How the process was found: `kernel`, `lookup`, `none`; `raw` when no socket of this host made
+    /// the request, so that a program must have made the packet itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attribution: Option<String>,
 }
