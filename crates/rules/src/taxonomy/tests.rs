@@ -389,6 +389,19 @@ fn rules_of_the_audit_log_read_system_calls_that_agents_send() {
 }
 
 #[test]
+fn what_only_agents_on_linux_send_cannot_fire_on_windows() {
+    let rule = |system| target(Class::DNS, system, contains("query", "x"));
+    assert_eq!(
+        unfireable(&rule(System::Linux), Feed::Agents),
+        Ok(Vec::new())
+    );
+    assert_eq!(
+        unfireable(&rule(System::Windows), Feed::Agents).unwrap_err(),
+        "no sensor provides events of dns on windows"
+    );
+}
+
+#[test]
 fn a_rule_over_other_records_of_the_audit_log_cannot_fire_on_system_calls() {
     let record = |kind: &str| {
         test(

@@ -6,7 +6,10 @@
 use std::collections::BTreeSet;
 
 use super::{Feed, delivers, fields, provides};
-use crate::ir::{Expr, Field, Pattern, Piece, Predicate, Target, Test};
+use crate::{
+    Class, Source,
+    ir::{Expr, Field, Pattern, Piece, Predicate, Target, Test},
+};
 
 /// Says what of a condition can never matter in a feed, since nobody provides a field it tests.
 /// Empty when everything can.
@@ -15,7 +18,11 @@ use crate::ir::{Expr, Field, Pattern, Piece, Predicate, Target, Test};
 /// The condition holds for no event, or for every event, because of that. The text names the
 /// decisive fields.
 pub fn unfireable(target: &Target, feed: Feed) -> Result<Vec<String>, String> {
-    if !delivers(target.class, feed) {
+    let observed = match target.class {
+        Class::Source(Source::Event(kind)) => fields::observed(kind, target.system),
+        Class::Source(Source::Inventory(_)) | Class::Log(_) => true,
+    };
+    if !observed || !delivers(target.class, feed) {
         let who = provider(feed);
         let (class, system) = (target.class.as_str(), target.system.as_str());
         return Err(format!("{who} provides events of {class} on {system}"));
@@ -170,7 +177,7 @@ impl View<'_> {
             return false;
         };
         let known: &[&str] = match self.target.class {
-            crate::Class::FILE => &["MD5", "SHA256"],
+            Class::FILE => &["MD5", "SHA256"],
             _ => &["SHA256"],
         };
         self.feed == Feed::Agents
@@ -190,7 +197,7 @@ impl View<'_> {
             [Piece::Literal(text)] => !text.eq_ignore_ascii_case("SYSCALL"),
             _ => false,
         };
-        self.target.class == crate::Class::SYSCALL && &*field.name == "record" && other(&pattern.0)
+        self.target.class == Class::SYSCALL && &*field.name == "record" && other(&pattern.0)
     }
 
     fn name(&self, written: Option<&str>, field: &Field) -> String {
