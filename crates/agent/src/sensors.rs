@@ -171,6 +171,7 @@ impl Sensors {
             }),
         )?;
         let mut dns_options = dns::Options {
+            source: dns::Source::from_env(),
             adopt: options.adopt.dns.clone(),
             excluded_pids: options.excluded_pids.clone(),
         };
@@ -182,11 +183,13 @@ impl Sensors {
             Box::new(move || {
                 let (tree, accounts) = dns_tree.clone();
                 let opened = dns::open(tree, accounts, dns_options.clone())?;
-                dns_options.adopt = Some(opened.ids.clone());
-                loaded(&Loaded {
-                    dns: Some(opened.ids),
-                    ..Loaded::default()
-                });
+                if let Some(ids) = opened.ids {
+                    dns_options.adopt = Some(ids.clone());
+                    loaded(&Loaded {
+                        dns: Some(ids),
+                        ..Loaded::default()
+                    });
+                }
                 Ok(opened.sensor)
             }),
         )?;

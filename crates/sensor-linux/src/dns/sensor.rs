@@ -10,6 +10,7 @@ use yinglong_model::{
 use yinglong_sensor::{Context, Error, Outlet, Sensor};
 
 use super::{
+    capture::Capture,
     kernel::{self, Kernel},
     mark::{Mark, RING},
     message::{self, Said},
@@ -27,8 +28,34 @@ const ROUND: Duration = Duration::from_millis(50);
 pub(super) struct Names {
     pub(super) tree: Tree,
     pub(super) accounts: Accounts,
-    pub(super) kernel: Kernel,
+    pub(super) source: Source,
+    /// Why it is not the best source, or what that one lacks.
+    pub(super) reason: String,
     pub(super) excluded_pids: Vec<u32>,
+}
+
+/// Where packets come from.
+pub(super) enum Source {
+    /// From the sockets of the host.
+    Kernel(Kernel),
+    /// From its interfaces.
+    Capture(Box<Capture>),
+}
+
+impl Source {
+    const fn kernel(&self) -> Option<&Kernel> {
+        match self {
+            Self::Kernel(kernel) => Some(kernel),
+            Self::Capture(_) => None,
+        }
+    }
+
+    fn wait(&self) {
+        match self {
+            Self::Kernel(kernel) => kernel.wait(ROUND),
+            Self::Capture(_) => std::thread::sleep(ROUND),
+        }
+    }
 }
 
 impl Sensor for Names {
@@ -39,9 +66,13 @@ impl Sensor for Names {
     fn status(&self) -> SensorStatus {
         SensorStatus {
             stream: self.stream().to_owned(),
-            source: "ebpf".to_owned(),
+            source: match self.source {
+                Source::Kernel(_) => "ebpf",
+                Source::Capture(_) => "pcap",
+            }
+            .to_owned(),
             running: true,
-            reason: self.kernel.missing().join("; "),
+            reason: self.reason.clone(),
         }
     }
 
@@ -53,10 +84,10 @@ impl Sensor for Names {
             standing.look(run.sensor, outlet);
             let stopping = context.stopping();
             if !more && !stopping {
-                run.sensor.kernel.wait(ROUND);
+                run.sensor.source.wait();
             }
             run.follow(&context.config())?;
-            more = run.take_records(outlet);
+            more = run.take_records(outlet)?;
             run.tell_losses(outlet)?;
             if stopping && !more {
                 return run.finish(outlet);
@@ -73,6 +104,7 @@ struct Run<'a> {
     streams: Streams,
     teller: Teller,
     config: Option<Arc<AgentConfig>>,
+    wanted: bool,
     resolvers: bool,
     /// Waiting one round for their names: an execution just before the question reaches the
     /// process table through another ring.
@@ -88,10 +120,10 @@ impl<'a> Run<'a> {
     fn new(sensor: &'a mut Names, outlet: &mut dyn Outlet) -> Result<Self, Error> {
         let boot = boot_id();
         let earlier = Mark::of_boot(&boot, outlet.marked(RING).as_deref());
-        let kernel = &mut sensor.kernel;
+        let ring = sensor.source.kernel().map_or(0, Kernel::ring_id);
         let mut mark = Mark {
             boot,
-            ring: kernel.ring_id(),
+            ring,
             ..Mark::default()
         };
         let mut told = false;
@@ -101,12 +133,15 @@ impl<'a> Run<'a> {
                 outlet.lose(DropReason::AgentKilled, earlier.waiting);
                 told = true;
             }
-            if kernel.adopted() && earlier.ring == mark.ring {
+            let adopted = sensor.source.kernel().is_some_and(Kernel::adopted);
+            if adopted && earlier.ring == mark.ring {
                 mark.position = earlier.position;
                 mark.lost = earlier.lost;
             }
         }
-        kernel.restart_at(mark.position);
+        if let Source::Kernel(kernel) = &mut sensor.source {
+            kernel.restart_at(mark.position);
+        }
         let teller = Teller::new(sensor.tree.clone(), sensor.accounts.clone());
         Ok(Self {
             sensor,
@@ -114,6 +149,7 @@ impl<'a> Run<'a> {
             streams: Streams::default(),
             teller,
             config: None,
+            wanted: false,
             resolvers: true,
             unnamed: Vec::new(),
             secured: Mark::default(),
@@ -131,48 +167,65 @@ impl<'a> Run<'a> {
         }
         self.config = Some(Arc::clone(config));
         self.resolvers = config.client.dns_resolvers;
-        self.sensor.kernel.want(config.client.dns).map_err(unusable)
+        self.wanted = config.client.dns;
+        match &mut self.sensor.source {
+            Source::Kernel(kernel) => kernel.want(self.wanted).map_err(unusable),
+            Source::Capture(_) => Ok(()),
+        }
     }
 
     /// Says whether there may be more records.
-    fn take_records(&mut self, outlet: &mut dyn Outlet) -> bool {
+    fn take_records(&mut self, outlet: &mut dyn Outlet) -> Result<bool, Error> {
         let now = since_boot();
-        let (table, streams) = (&mut self.table, &mut self.streams);
+        let (table, streams, wanted) = (&mut self.table, &mut self.streams, self.wanted);
         let mut malformed = 0;
-        let more = self.sensor.kernel.read(|bytes| {
-            let Some(record) = record::decode(bytes) else {
-                malformed += 1;
-                return;
-            };
-            if record.protocol == Protocol::Udp {
-                malformed += u64::from(take(table, now, &record, record.payload));
-                return;
+        let more = match &mut self.sensor.source {
+            Source::Kernel(kernel) => {
+                let more = kernel.read(|bytes| {
+                    malformed += match record::decode(bytes) {
+                        Some(record) => take(table, streams, now, &record),
+                        None => 1,
+                    };
+                });
+                self.mark.position = kernel.position();
+                more
             }
-            let way = Way {
-                cookie: record.cookie,
-                sent: record.sent,
-            };
-            let told = streams.take(now, way, record.tcp_seq, record.payload, record.length);
-            malformed += u64::from(told.gap);
-            for message in &told.messages {
-                malformed += u64::from(take(table, now, &record, message));
-            }
-        });
+            Source::Capture(capture) => capture
+                .read(now, |record| {
+                    if wanted {
+                        malformed += take(table, streams, now, record);
+                    }
+                })
+                .map_err(|error| Error::Os {
+                    what: "packets cannot be captured any more".to_owned(),
+                    source: std::io::Error::other(error),
+                })?,
+        };
         if malformed > 0 {
             outlet.lose(DropReason::Malformed, malformed);
             self.told = true;
         }
-        self.mark.position = self.sensor.kernel.position();
-        more
+        Ok(more)
     }
 
     fn tell_losses(&mut self, outlet: &mut dyn Outlet) -> Result<(), Error> {
-        let counted = self.sensor.kernel.counted().map_err(unusable)?;
-        // A lost answer costs its event the answer, a lost question the event.
-        if counted.lost_sent > self.mark.lost {
-            outlet.lose(DropReason::RingFull, counted.lost_sent - self.mark.lost);
-            self.mark.lost = counted.lost_sent;
-            self.told = true;
+        match &mut self.sensor.source {
+            Source::Kernel(kernel) => {
+                let counted = kernel.counted().map_err(unusable)?;
+                // A lost answer costs its event the answer, a lost question the event.
+                if counted.lost_sent > self.mark.lost {
+                    outlet.lose(DropReason::RingFull, counted.lost_sent - self.mark.lost);
+                    self.mark.lost = counted.lost_sent;
+                    self.told = true;
+                }
+            }
+            Source::Capture(capture) => {
+                let dropped = capture.newly_dropped();
+                if dropped > 0 {
+                    outlet.lose(DropReason::CaptureFull, dropped);
+                    self.told = true;
+                }
+            }
         }
         if self.table.hurried() > self.hurried {
             let questions = self.table.hurried() - self.hurried;
@@ -238,13 +291,33 @@ impl<'a> Run<'a> {
             outlet.commit()?;
             self.secured = self.mark.clone();
         }
-        self.sensor.kernel.give_up();
+        if let Source::Kernel(kernel) = &mut self.sensor.source {
+            kernel.give_up();
+        }
         Ok(())
     }
 }
 
+/// Takes a packet; says how many messages in it made no sense.
+fn take(table: &mut Table, streams: &mut Streams, now: Duration, record: &Record<'_>) -> u64 {
+    if record.protocol == Protocol::Udp {
+        return u64::from(take_message(table, now, record, record.payload));
+    }
+    let way = Way {
+        cookie: record.cookie,
+        sent: record.sent,
+    };
+    let told = streams.take(now, way, record.tcp_seq, record.payload, record.length);
+    let malformed = told
+        .messages
+        .iter()
+        .filter(|message| take_message(table, now, record, message))
+        .count();
+    u64::from(told.gap) + malformed as u64
+}
+
 /// Takes one message; says whether it was none.
-fn take(table: &mut Table, now: Duration, record: &Record<'_>, bytes: &[u8]) -> bool {
+fn take_message(table: &mut Table, now: Duration, record: &Record<'_>, bytes: &[u8]) -> bool {
     let said = match message::read(bytes) {
         Ok(Some(said)) => said,
         Ok(None) => return false,

@@ -7,7 +7,7 @@ use yinglong_model::event::Dns;
 use super::{record::Asker, table::Exchange};
 use crate::{
     accounts::Accounts,
-    process::Groups,
+    process::{Group, Groups},
     text::base_name,
     tree::{Entry, Tree, started_together},
 };
@@ -33,11 +33,17 @@ impl Teller {
         let asker = exchange.asker;
         let process = self.process(&asker);
         let parent = process.as_ref().and_then(|entry| self.parent(entry));
-        let group = self.groups.find(asker.cgroup_id, asker.pid);
+        let group = match asker.cgroup_id {
+            0 => Group::default(),
+            id => self.groups.find(id, asker.pid).clone(),
+        };
         let answer = exchange.answer.unwrap_or_default();
-        let user = users
-            .entry(asker.uid)
-            .or_insert_with(|| self.accounts.name(asker.uid));
+        let user = (asker.pid != 0).then(|| {
+            let name = users
+                .entry(asker.uid)
+                .or_insert_with(|| self.accounts.name(asker.uid));
+            name.clone()
+        });
         Dns {
             query: exchange.question.name,
             qtype: exchange.question.qtype,
@@ -52,15 +58,18 @@ impl Teller {
             pid: asker.pid,
             exe: None,
             parentname: parent,
-            user: Some(user.clone()),
-            container_id: group.container_id.clone(),
-            cgroup: group.path.clone(),
-            attribution: Some("kernel".to_owned()),
+            user,
+            container_id: group.container_id,
+            cgroup: group.path,
+            attribution: Some(attribution(&asker).to_owned()),
         }
     }
 
     /// The process, unless its pid is another's by now.
     fn process(&self, asker: &Asker) -> Option<Arc<Entry>> {
+        if asker.pid == 0 {
+            return None;
+        }
         let entry = self.tree.find(asker.pid)?;
         started_together(entry.key.start_boottime_ns, asker.start_boottime_ns).then_some(entry)
     }
@@ -71,6 +80,14 @@ impl Teller {
         let same = started_together(parent.key.start_boottime_ns, key.start_boottime_ns);
         let name = base_name(&parent.name);
         (same && !name.is_empty()).then(|| name.to_owned())
+    }
+}
+
+const fn attribution(asker: &Asker) -> &'static str {
+    match (asker.pid, asker.start_boottime_ns) {
+        (0, _) => "none",
+        (_, 0) => "lookup",
+        _ => "kernel",
     }
 }
 

@@ -45,8 +45,14 @@ use std::error::Error as _;
 
 use yinglong_sensor::{Error, Sensor};
 
-pub(crate) use self::load::control_group_root;
 use self::{capture::Capture, kernel::Kernel, sensor::Connections};
+pub(crate) use self::{
+    join::Attempt,
+    load::control_group_root,
+    locals::Locals,
+    lookup::Lookup,
+    packet::{Link, Way, cooked},
+};
 pub use crate::attached::{BpfIds, hold};
 use crate::{accounts::Accounts, tree::Tree};
 
