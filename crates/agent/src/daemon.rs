@@ -42,6 +42,7 @@ struct Held {
     /// By sensor. Never read: holding them is the point.
     _process: Vec<OwnedFd>,
     _network: Vec<OwnedFd>,
+    _dns: Vec<OwnedFd>,
 }
 
 /// Runs workers until `stop` is set. `arguments` are those of the worker.
@@ -121,6 +122,12 @@ fn keep(output: ChildStdout, held: &Mutex<Held>) {
         {
             held.ids.network = Some(ids);
             held._network = open;
+        }
+        if let Some(ids) = loaded.dns
+            && let Some(open) = hold_open(&ids, "questions")
+        {
+            held.ids.dns = Some(ids);
+            held._dns = open;
         }
     }
 }

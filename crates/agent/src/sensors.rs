@@ -13,6 +13,7 @@ use yinglong_model::host::SensorStatus;
 use yinglong_sensor::{Context, Error, Outlet as _, Sensor};
 use yinglong_sensor_linux::{
     accounts::Accounts,
+    dns,
     files::{self, WebRoots},
     inventory, logins, network,
     process::{self, BpfIds},
@@ -34,6 +35,9 @@ pub struct Loaded {
     /// Those of connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<BpfIds>,
+    /// Those of questions to the domain name system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<BpfIds>,
 }
 
 /// What sensors need to know at their start.
@@ -148,6 +152,7 @@ impl Sensors {
             ..network::Options::from_env()
         };
         let network_tree = (tree.clone(), accounts.clone());
+        let network_loaded = loaded.clone();
         sensors.spawn(
             context,
             books,
@@ -157,8 +162,31 @@ impl Sensors {
                 let opened = network::open(tree, accounts, network_options.clone())?;
                 if let Some(ids) = opened.ids {
                     network_options.adopt = Some(ids.clone());
-                    loaded(&Loaded {
+                    network_loaded(&Loaded {
                         network: Some(ids),
+                        ..Loaded::default()
+                    });
+                }
+                Ok(opened.sensor)
+            }),
+        )?;
+        let mut dns_options = dns::Options {
+            source: dns::Source::from_env(),
+            adopt: options.adopt.dns.clone(),
+            excluded_pids: options.excluded_pids.clone(),
+        };
+        let dns_tree = (tree.clone(), accounts.clone());
+        sensors.spawn(
+            context,
+            books,
+            "dns",
+            Box::new(move || {
+                let (tree, accounts) = dns_tree.clone();
+                let opened = dns::open(tree, accounts, dns_options.clone())?;
+                if let Some(ids) = opened.ids {
+                    dns_options.adopt = Some(ids.clone());
+                    loaded(&Loaded {
+                        dns: Some(ids),
                         ..Loaded::default()
                     });
                 }

@@ -1,7 +1,7 @@
 //! Elements as tests of rules write them, in the form in which agents deliver them.
 //!
 //! An example is an object with `kind`, `system`, `count` and `fields`; fields have the names of the
-//! data contract and are all texts, as rules see them, `ancestors` joined by bars. It is read back
+//! data contract and are all texts, as rules see them, `ancestors` and `answers` joined by bars. It is read back
 //! through the types of the contract, so that an example cannot have what no agent delivers.
 
 use std::collections::BTreeMap;
@@ -103,14 +103,14 @@ impl Delivered {
 /// A value as documents have it.
 fn typed(name: &str, value: &str) -> Result<Value, String> {
     Ok(match name {
-        "ancestors" => json!(value.split('|').collect::<Vec<_>>()),
-        "memfd" | "setuid" | "truncated" | "web" => match value {
+        "ancestors" | "answers" => json!(value.split('|').collect::<Vec<_>>()),
+        "memfd" | "setuid" | "truncated" | "web" | "success" => match value {
             "true" => json!(true),
             "false" => json!(false),
             _ => return Err(format!("the field `{name}` is neither true nor false")),
         },
         "pid" | "ppid" | "uid" | "euid" | "gid" | "session" | "loginuid" | "exit_code"
-        | "actor_pid" | "size" => {
+        | "actor_pid" | "size" | "target_pid" | "auid" => {
             let number = value.parse::<i64>();
             json!(number.map_err(|_| format!("the field `{name}` is not a number"))?)
         }
@@ -134,6 +134,30 @@ mod tests {
             Some("/sbin/init")
         );
         assert_eq!(element.fields.get("setuid").as_deref(), Some("true"));
+    }
+
+    #[test]
+    fn an_example_may_be_of_every_type_of_events() {
+        let read = |kind: &str, fields: Value| {
+            let written = json!({"kind": kind, "system": "linux", "fields": fields});
+            Example::read(&written).unwrap()
+        };
+        let dns = read(
+            "dns",
+            json!({"query": "a.example", "answers": "b.example|192.0.2.1"}),
+        );
+        assert_eq!(
+            dns.element().fields.get("answers").as_deref(),
+            Some("b.example|192.0.2.1")
+        );
+        let call = read(
+            "syscall",
+            json!({"call": "ptrace", "success": "true", "target_pid": "7", "auid": "1000"}),
+        );
+        let element = call.element();
+        assert_eq!(element.class, Class::SYSCALL);
+        assert_eq!(element.fields.get("outcome").as_deref(), Some("yes"));
+        assert_eq!(element.fields.get("target_pid").as_deref(), Some("7"));
     }
 
     #[test]

@@ -127,13 +127,17 @@ impl Matcher {
     ) -> Option<Hit<'_>> {
         let any = |_| true;
         match source {
-            Source::Event(EventType::Process) => {
+            Source::Event(EventType::Process | EventType::Syscall) => {
                 let fields = ["name", "exe", "command"];
                 self.process
                     .find(&fields, element, &mut scratch.process, any)
             }
             Source::Event(EventType::Connection) => self.find_network("remote_ip", element),
             Source::Event(EventType::Loginlog) => self.find_network("remote", element),
+            Source::Event(EventType::Dns) => {
+                self.other
+                    .find(&["query"], element, &mut scratch.other, any)
+            }
             Source::Event(EventType::File) => self.find_hash(element).or_else(|| {
                 let is_path = |number: usize| self.is_hash.get(number) == Some(&false);
                 self.file

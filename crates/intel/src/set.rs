@@ -77,6 +77,7 @@ pub struct Builder {
     sha256: Vec<([u8; 32], u32)>,
     domains: TextsBuilder,
     urls: TextsBuilder,
+    hosts: TextsBuilder,
     names: TextsBuilder,
     paths: TextsBuilder,
     taken: u32,
@@ -120,7 +121,27 @@ impl Builder {
             Value::Sha1(digest) => push(&mut self.sha1, digest, note),
             Value::Sha256(digest) => push(&mut self.sha256, digest, note),
             Value::Domain(text) => self.domains.add(&text, note),
-            Value::Url(text) => self.urls.add(&text, note),
+            Value::Url(ref text) => {
+                let hosted = host(text)
+                    .map(|(host, whole)| {
+                        // What else is on the host of a bad page may be harmless.
+                        let level = if whole {
+                            indicator.level
+                        } else {
+                            indicator.level.max(Level::Hint)
+                        };
+                        let note = self.note(
+                            feed,
+                            &Indicator {
+                                level,
+                                ..indicator.clone()
+                            },
+                        )?;
+                        Ok(self.hosts.add(&host, note))
+                    })
+                    .transpose()?;
+                self.urls.add(text, note) && hosted != Some(false)
+            }
             Value::Name(text) => self.names.add(&text, note),
             Value::Path(text) => self.paths.add(&text, note),
         };
@@ -186,12 +207,22 @@ impl Builder {
             sha256: table(self.sha256, rank),
             domains: self.domains.finish(MAX_STATEMENTS, rank),
             urls: self.urls.finish(MAX_STATEMENTS, rank),
+            hosts: self.hosts.finish(MAX_STATEMENTS, rank),
             names: self.names.finish(MAX_STATEMENTS, rank),
             paths: self.paths.finish(MAX_STATEMENTS, rank),
             notes: notes.into(),
         };
         set.uses = set.count_uses();
         set
+    }
+}
+
+/// The domain of a URL, and whether the URL is about all of it.
+fn host(url: &str) -> Option<(String, bool)> {
+    let url = url::Url::parse(url).ok()?;
+    match Value::domain(url.domain()?) {
+        Ok(Value::Domain(host)) => Some((host, url.path() == "/" && url.query().is_none())),
+        _ => None,
     }
 }
 
@@ -244,6 +275,8 @@ pub struct IndicatorSet {
     sha256: Table<32>,
     domains: Texts,
     urls: Texts,
+    /// Of the URLs, for what only knows the name of a host.
+    hosts: Texts,
     names: Texts,
     paths: Texts,
 }
@@ -313,7 +346,10 @@ impl IndicatorSet {
             Value::Md5(digest) => self.take(values(&self.md5, *digest), at, value, hits),
             Value::Sha1(digest) => self.take(values(&self.sha1, *digest), at, value, hits),
             Value::Sha256(digest) => self.take(values(&self.sha256, *digest), at, value, hits),
-            Value::Domain(domain) => self.collect_domain(domain, at, hits),
+            Value::Domain(domain) => {
+                self.collect_domain(domain, at, hits);
+                self.take(self.hosts.get(domain), at, value, hits);
+            }
             Value::Url(text) => {
                 self.take(self.urls.get(text), at, value, hits);
                 let url = url::Url::parse(text).ok();
@@ -472,6 +508,7 @@ impl IndicatorSet {
             + networks(&mut self.networks_v6.iter().map(|(_, table)| table.bytes()))
             + self.domains.bytes()
             + self.urls.bytes()
+            + self.hosts.bytes()
             + self.names.bytes()
             + self.paths.bytes()
             + self.md5.bytes()

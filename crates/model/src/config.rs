@@ -29,6 +29,10 @@ document! {
         cycle: u32 = 2,
         /// Report UDP flows.
         udp: bool = false,
+        /// Report questions to the domain name system, with their answers.
+        dns: bool = true,
+        /// Report what resolvers of the host ask on behalf of its programs, too.
+        dns_resolvers: bool = true,
         /// Report peers with private addresses (loopback included).
         lan: bool = false,
         /// Kept for classic documents; not used.

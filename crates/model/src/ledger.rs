@@ -109,7 +109,8 @@ impl StreamLedger {
     }
 }
 
-/// Books of an agent, per stream (`process`, `connection`, `file`, `loginlog`, `inventory`, `scan`).
+/// Books of an agent, per stream (`process`, `connection`, `file`, `loginlog`, `dns`, `syscall`, `inventory`,
+/// `scan`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Ledger {

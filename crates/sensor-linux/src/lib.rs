@@ -1,4 +1,4 @@
-//! Sensors for Linux: executions, connections, file changes, logins and inventories.
+//! Sensors for Linux: executions, connections, DNS questions, file changes, logins and inventories.
 //!
 //! - **Guarantees**: every sensor tells what it uses and why ([`SensorStatus`]); everything a
 //!   source lost is counted; nothing a process, a packet or a file contains can make a sensor panic.
@@ -13,6 +13,7 @@
 
 pub mod accounts;
 pub mod attached;
+pub mod dns;
 pub mod files;
 pub mod inventory;
 pub mod logins;

@@ -152,6 +152,7 @@ impl Console {
                     .map(PathBuf::from)
                     .collect(),
                 lan: settings["lan"] == true,
+                dns: settings["dns"] != false,
                 monitored: texts(&settings["monitorPath"]),
             },
             cycle: Duration::from_secs(cycle * 60),

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -22,6 +22,8 @@ pub(crate) struct Host {
     pub(crate) web_roots: Vec<PathBuf>,
     /// Peers with private addresses are reported.
     pub(crate) lan: bool,
+    /// Questions to the domain name system are reported.
+    pub(crate) dns: bool,
     /// Directories the agent watches.
     pub(crate) monitored: Vec<String>,
 }
@@ -207,6 +209,26 @@ pub(crate) const ALL: &[Behaviour] = &[
         },
     },
     Behaviour {
+        name: "ask for the name of a mining pool",
+        technique: "T1496.001",
+        rule: "b40be89e-8654-4f8e-9c23-37a66244071d",
+        sight: Sight::Event("dns"),
+        obstacle: |host| {
+            let hidden = !host.dns;
+            hidden.then(|| "DNS questions are not reported: client.dns is false".to_owned())
+        },
+        perform: |mark, _, _| {
+            let question = question(&format!("{}.supportxmr.com", mark.word));
+            let socket = UdpSocket::bind("127.0.0.1:0").context("cannot make a UDP socket")?;
+            // Nobody answers there, and nothing leaves this machine.
+            let server = SocketAddr::from((mark.address, 53));
+            socket
+                .send_to(&question, server)
+                .context("cannot ask a question")?;
+            Ok(())
+        },
+    },
+    Behaviour {
         name: "log in from an address never seen before",
         technique: "T1021.004",
         rule: "yl-loginlog-first-seen",
@@ -238,6 +260,17 @@ pub(crate) const ALL: &[Behaviour] = &[
         },
     },
 ];
+
+/// A DNS question for the address of a name (RFC 1035, section 4).
+fn question(name: &str) -> Vec<u8> {
+    let mut bytes = vec![0x79, 0x6c, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        bytes.push(u8::try_from(label.len()).unwrap_or_default());
+        bytes.extend(label.bytes());
+    }
+    bytes.extend([0, 0, 1, 0, 1]);
+    bytes
+}
 
 /// Copies a program under a name nobody has used, and runs it.
 fn unknown_program(mark: &Mark, _: &Host, traces: &mut Traces) -> anyhow::Result<()> {

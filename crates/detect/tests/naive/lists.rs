@@ -45,7 +45,7 @@ impl Loop {
             return None;
         };
         match source {
-            Source::Event(EventType::Process) => {
+            Source::Event(EventType::Process | EventType::Syscall) => {
                 found(&self.process, &["name", "exe", "command"], element)
             }
             Source::Event(EventType::Connection) => self.in_network("remote_ip", element),
@@ -54,6 +54,13 @@ impl Loop {
                 .hash(element)
                 .or_else(|| found(&self.paths, &["path"], element)),
             Source::Inventory(InventoryType::Crontab) => found(&self.jobs, &["command"], element),
+            Source::Event(EventType::Dns) => found(&self.other, &["query"], element),
+            Source::Inventory(InventoryType::Sshkey) => {
+                found(&self.other, &["fingerprint"], element)
+            }
+            Source::Inventory(InventoryType::Container) => {
+                found(&self.other, &["name", "image"], element)
+            }
             Source::Inventory(_) => found(&self.other, &["name"], element),
         }
     }

@@ -74,6 +74,30 @@ fn a_domain_is_found_by_whole_labels_below_it() {
 }
 
 #[test]
+fn a_question_for_the_host_of_a_url_is_a_hint_unless_the_whole_site_is_meant() {
+    let set = set(&[
+        "http://bad.example/x",
+        "http://bad.example/y?z",
+        "https://worse.example:8443/",
+        "http://192.0.2.1/x",
+    ]);
+    for (text, expected) in [
+        ("bad.example", Some(Level::Hint)),
+        ("www.bad.example", None),
+        ("worse.example", Some(Level::Danger)),
+        ("other.example", None),
+    ] {
+        let hits = set.look_up(&Value::domain(text).unwrap(), NOW);
+        let levels: Vec<Level> = hits.iter().map(|hit| hit.level).collect();
+        assert_eq!(levels.first().copied(), expected, "{text}");
+        assert!(levels.len() <= 1, "{levels:?}");
+    }
+    // The hosts are no indicators of their own.
+    assert_eq!(set.stats().indicators, 4);
+    assert_eq!(set.stats().kinds.len(), 1);
+}
+
+#[test]
 fn hashes_and_files_are_found_whatever_their_case() {
     let md5 = "d41d8cd98f00b204e9800998ecf8427e";
     let sha256 = "ab".repeat(32);

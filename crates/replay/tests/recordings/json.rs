@@ -35,6 +35,44 @@ fn process() -> String {
 }
 
 #[test]
+fn exported_questions_and_system_calls_read_back() {
+    use yinglong_model::event::{Dns, Syscall};
+
+    let dns = exported(EventData::Dns(Box::new(Dns {
+        query: "a.example".into(),
+        rcode: "NXDOMAIN".into(),
+        answers: vec!["b.example".into(), "192.0.2.1".into()],
+        ..Dns::default()
+    })));
+    let call = exported(EventData::Syscall(Box::new(Syscall {
+        call: "ptrace".into(),
+        success: true,
+        target_pid: Some(7),
+        name: "/usr/bin/gdb".into(),
+        ..Syscall::default()
+    })));
+    let (_, records, tally) = read(format!("{dns}\n{call}\n").as_bytes());
+    assert_eq!((tally.records, tally.unknown), (2, 0));
+    check(
+        view(&records[0], "dns"),
+        &[
+            ("query", "a.example"),
+            ("answers", "b.example|192.0.2.1"),
+            ("query_status", "9003"),
+        ],
+    );
+    check(
+        view(&records[1], "syscall"),
+        &[
+            ("success", "true"),
+            ("record", "SYSCALL"),
+            ("target_pid", "7"),
+            ("call_name", "ptrace|/usr/bin/gdb"),
+        ],
+    );
+}
+
+#[test]
 fn exported_events_read_back_with_stored_and_derived_fields() {
     let connection = exported(EventData::Connection(yinglong_model::event::Connection {
         dir: Direction::Out,

@@ -6,7 +6,10 @@
 use std::collections::BTreeSet;
 
 use super::{Feed, delivers, fields, provides};
-use crate::ir::{Expr, Field, Pattern, Piece, Predicate, Target, Test};
+use crate::{
+    Class, Source,
+    ir::{Expr, Field, Pattern, Piece, Predicate, Target, Test},
+};
 
 /// Says what of a condition can never matter in a feed, since nobody provides a field it tests.
 /// Empty when everything can.
@@ -15,7 +18,11 @@ use crate::ir::{Expr, Field, Pattern, Piece, Predicate, Target, Test};
 /// The condition holds for no event, or for every event, because of that. The text names the
 /// decisive fields.
 pub fn unfireable(target: &Target, feed: Feed) -> Result<Vec<String>, String> {
-    if !delivers(target.class, feed) {
+    let observed = match target.class {
+        Class::Source(Source::Event(kind)) => fields::observed(kind, target.system),
+        Class::Source(Source::Inventory(_)) | Class::Log(_) => true,
+    };
+    if !observed || !delivers(target.class, feed) {
         let who = provider(feed);
         let (class, system) = (target.class.as_str(), target.system.as_str());
         return Err(format!("{who} provides events of {class} on {system}"));
@@ -135,7 +142,10 @@ impl View<'_> {
         let Some(field) = &predicate.field else {
             return Outlook::open();
         };
-        let missing = if !self.provided(field) || self.no_such_digest(field, &predicate.test) {
+        let missing = if !self.provided(field)
+            || self.no_such_digest(field, &predicate.test)
+            || self.no_such_record(field, &predicate.test)
+        {
             field
         } else if let Test::Other { field: other, .. } = &predicate.test
             && !self.provided(other)
@@ -167,7 +177,7 @@ impl View<'_> {
             return false;
         };
         let known: &[&str] = match self.target.class {
-            crate::Class::FILE => &["MD5", "SHA256"],
+            Class::FILE => &["MD5", "SHA256"],
             _ => &["SHA256"],
         };
         self.feed == Feed::Agents
@@ -176,6 +186,18 @@ impl View<'_> {
                 let mut known = known.iter();
                 !known.any(|known| known.eq_ignore_ascii_case(digest))
             })
+    }
+
+    /// Of the records of the audit log, system calls are SYSCALL ones only.
+    fn no_such_record(&self, field: &Field, test: &Test) -> bool {
+        let Test::Text { pattern, .. } = test else {
+            return false;
+        };
+        let other = |pieces: &[Piece]| match pieces {
+            [Piece::Literal(text)] => !text.eq_ignore_ascii_case("SYSCALL"),
+            _ => false,
+        };
+        self.target.class == Class::SYSCALL && &*field.name == "record" && other(&pattern.0)
     }
 
     fn name(&self, written: Option<&str>, field: &Field) -> String {

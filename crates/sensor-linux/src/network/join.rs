@@ -41,24 +41,24 @@ const FLOW_IDLE: Duration = Duration::from_secs(60);
 
 /// What identifies an attempt, seen from one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Attempt {
-    pub(super) protocol: Protocol,
-    pub(super) dir: Direction,
-    pub(super) local: SocketAddr,
-    pub(super) remote: SocketAddr,
+pub(crate) struct Attempt {
+    pub(crate) protocol: Protocol,
+    pub(crate) dir: Direction,
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
     /// Initial sequence number of the side that asks; 0 for UDP.
-    pub(super) isn: u32,
+    pub(crate) isn: u32,
 }
 
 /// The process behind a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Owner {
-    pub(super) pid: u32,
-    pub(super) uid: u32,
+pub(crate) struct Owner {
+    pub(crate) pid: u32,
+    pub(crate) uid: u32,
     /// 0 when unknown.
-    pub(super) start_boottime_ns: u64,
+    pub(crate) start_boottime_ns: u64,
     /// Name of the task, padded with zeros.
-    pub(super) comm: [u8; 16],
+    pub(crate) comm: [u8; 16],
 }
 
 /// How an attempt ended.

@@ -9,14 +9,14 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The addresses of all interfaces.
 #[derive(Debug, Default)]
-pub(super) struct Locals {
+pub(crate) struct Locals {
     addresses: HashSet<IpAddr>,
     read: Option<Duration>,
 }
 
 impl Locals {
     /// Whether packets to that address are for this host: one of its own, or a group.
-    pub(super) fn contains(&mut self, now: Duration, ip: IpAddr) -> bool {
+    pub(crate) fn contains(&mut self, now: Duration, ip: IpAddr) -> bool {
         if ip.is_loopback() || ip.is_multicast() || is_broadcast(ip) || self.addresses.contains(&ip)
         {
             return true;

@@ -33,7 +33,7 @@ struct Socket {
 
 /// Answers questions for owners, remembering which process holds which socket.
 #[derive(Debug, Default)]
-pub(super) struct Lookup {
+pub(crate) struct Lookup {
     /// Socket inode to the link that named it.
     holders: HashMap<u64, PathBuf>,
     walked: Option<Duration>,
@@ -41,7 +41,7 @@ pub(super) struct Lookup {
 
 impl Lookup {
     /// The owners of the attempts, each `None` when its socket or process is gone.
-    pub(super) fn owners(&mut self, now: Duration, attempts: &[Attempt]) -> Vec<Option<Owner>> {
+    pub(crate) fn owners(&mut self, now: Duration, attempts: &[Attempt]) -> Vec<Option<Owner>> {
         let mut tables: HashMap<Protocol, Sockets> = HashMap::new();
         let inodes: Vec<Option<u64>> = attempts
             .iter()
@@ -146,10 +146,13 @@ fn owner(link: &Path) -> Option<Owner> {
 
 fn read_sockets(protocol: Protocol) -> Sockets {
     let tables = match protocol {
-        Protocol::Tcp => ["/proc/net/tcp", "/proc/net/tcp6"],
-        Protocol::Udp => ["/proc/net/udp", "/proc/net/udp6"],
+        Protocol::Tcp => ["tcp", "tcp6"],
+        Protocol::Udp => ["udp", "udp6"],
     };
-    let texts = tables.map(|table| fs::read_to_string(table).unwrap_or_default());
+    // `/proc/net` is the network of the process's first thread, which need not be ours.
+    let texts = tables.map(|table| {
+        fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap_or_default()
+    });
     texts
         .iter()
         .flat_map(|text| text.lines())

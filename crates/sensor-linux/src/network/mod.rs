@@ -16,6 +16,9 @@
 //!   within 200 ms without outcome, within 400 ms when only packets told of it. A connection within
 //!   the host is two events (`out`, and `in` once it is accepted); a refused one is only `out`,
 //!   because nobody received it. The mark `network.ring` is what an adopting reader continues from.
+//! - **Requests made by hand** (raw sockets): a request that leaves this host and no hook told of has
+//!   the attribution `raw`, unless it came through from another host or a guest, whose address was
+//!   translated. Within 10 s of a loss nothing is said.
 //! - **Not here**: `filter.ip`, applied where all events pass; packets of other hosts that pass
 //!   through this one (forwarded, or from addresses that are not its own).
 //!
@@ -43,6 +46,13 @@ use std::error::Error as _;
 use yinglong_sensor::{Error, Sensor};
 
 use self::{capture::Capture, kernel::Kernel, sensor::Connections};
+pub(crate) use self::{
+    join::Attempt,
+    load::control_group_root,
+    locals::Locals,
+    lookup::Lookup,
+    packet::{Link, Way, cooked},
+};
 pub use crate::attached::{BpfIds, hold};
 use crate::{accounts::Accounts, tree::Tree};
 

@@ -11,7 +11,7 @@ use etherparse::{
 
 /// Header in front of the network layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Link {
+pub(crate) enum Link {
     /// 16 bytes: packet type, hardware type, address, protocol.
     Cooked1,
     /// 20 bytes: protocol, interface, hardware type, packet type, address.
@@ -20,7 +20,7 @@ pub(super) enum Link {
 
 /// Which way a packet went, as the kernel classified it (`linux/if_packet.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(crate) enum Way {
     /// To this host, or to a group it is in.
     Arriving,
     /// From this host.
@@ -142,7 +142,7 @@ fn segment(tcp: &TcpHeaderSlice<'_>) -> Option<Segment> {
 }
 
 /// Way, EtherType and what follows the cooked header.
-fn cooked(link: Link, frame: &[u8]) -> Option<(Way, u16, &[u8])> {
+pub(crate) fn cooked(link: Link, frame: &[u8]) -> Option<(Way, u16, &[u8])> {
     let word = |at: usize| {
         let bytes = frame.get(at..at + 2)?;
         bytes.try_into().ok().map(u16::from_be_bytes)

@@ -6,7 +6,7 @@ use nix::time::{ClockId, clock_gettime};
 use yinglong_model::{
     DropReason, EventData, Observation, Timestamp,
     config::AgentConfig,
-    event::{Connection, Direction},
+    event::{Connection, Direction, Protocol},
     host::SensorStatus,
 };
 use yinglong_sensor::{Context, Error, Outlet, Sensor};
@@ -19,6 +19,8 @@ use super::{
     kernel::{self, Batch, Kernel},
     locals::Locals,
     lookup::Lookup,
+    memory::Memory,
+    packet::{Packet, Segment, Way},
     record::Record,
     scope::Scope,
     wire::sightings,
@@ -27,7 +29,7 @@ use crate::{
     accounts::Accounts,
     process::{Audit, boot_id},
     standing::Standing,
-    tree::{TICK_NS, Tree},
+    tree::{Tree, started_together},
 };
 
 /// Time between two rounds unless the ring fills faster.
@@ -36,6 +38,15 @@ const ROUND: Duration = Duration::from_millis(50);
 const HOLD_WITH_KERNEL: Duration = Duration::from_millis(300);
 /// Without the kernel: until the answer, which is captured with the request, has been read.
 const HOLD_WITHOUT_KERNEL: Duration = Duration::from_millis(50);
+
+/// How long a request that passes through this host is remembered.
+const FORWARDED_SPAN: Duration = Duration::from_secs(10);
+/// Requests remembered that pass through.
+const FORWARDED: usize = 16_384;
+/// After the start, requests may be under way that the hooks have not seen.
+const DOUBT_AT_START: Duration = Duration::from_secs(2);
+/// After a loss, the record of a request may be among what was lost.
+const DOUBT_AFTER_LOSS: Duration = Duration::from_secs(10);
 
 /// Connections from the kernel, from packets, or from both.
 pub(super) struct Connections {
@@ -96,6 +107,11 @@ struct Run<'a> {
     config: Option<Arc<AgentConfig>>,
     locals: Locals,
     lookup: Lookup,
+    /// Requests of others that pass through this host, by their sequence number: translation of
+    /// addresses can make them look like its own.
+    forwarded: Memory,
+    /// Until when a request without record proves nothing.
+    doubtful: Duration,
     /// Looked up and waiting one round for their names: an execution just before the connection
     /// reaches the process table through another ring.
     unnamed: Vec<Found>,
@@ -134,6 +150,8 @@ impl<'a> Run<'a> {
             config: None,
             locals: Locals::default(),
             lookup: Lookup::default(),
+            forwarded: Memory::new(FORWARDED_SPAN, FORWARDED),
+            doubtful: since_boot() + DOUBT_AT_START,
             unnamed: Vec::new(),
             clock: since_boot(),
             catching_up: false,
@@ -267,13 +285,15 @@ impl<'a> Run<'a> {
             return Ok(false);
         };
         let with_kernel = self.sensor.kernel.is_some();
-        let (join, locals) = (&mut self.join, &mut self.locals);
+        let (join, locals, forwarded) = (&mut self.join, &mut self.locals, &mut self.forwarded);
         let mut malformed = 0;
         let more = capture.read(|(at, packet): Captured| match packet {
             Ok(Some(packet)) => {
                 for (attempt, sighting) in sightings(&packet, with_kernel) {
                     if locals.contains(now, attempt.local.ip()) {
                         join.see(now, at, attempt, sighting, None);
+                    } else if let Some(isn) = passing(&packet) {
+                        forwarded.insert(now, &isn);
                     }
                 }
             }
@@ -298,6 +318,7 @@ impl<'a> Run<'a> {
             if new > 0 {
                 outlet.lose(DropReason::RingFull, new);
                 self.told = true;
+                self.doubtful = since_boot() + DOUBT_AFTER_LOSS;
             }
             if kernel.drained()
                 && !self.audit.finished()
@@ -322,6 +343,7 @@ impl<'a> Run<'a> {
             if new > 0 {
                 outlet.lose(DropReason::CaptureFull, new);
                 self.told = true;
+                self.doubtful = since_boot() + DOUBT_AFTER_LOSS;
             }
         }
         if self.join.hurried() > self.hurried {
@@ -416,6 +438,7 @@ impl<'a> Run<'a> {
                 Some(owner) => (Some(owner), "kernel"),
                 None if needs_lookup(&report) => match looked_up.next().flatten() {
                     Some(owner) => (Some(owner), "lookup"),
+                    None if self.made_by_hand(now, &report) => (None, "raw"),
                     None => (None, "none"),
                 },
                 None => (None, "none"),
@@ -427,6 +450,24 @@ impl<'a> Run<'a> {
             });
         }
         !filtered.is_empty()
+    }
+
+    /// Whether no socket can have made this request: the hooks tell of every one that does.
+    fn made_by_hand(&mut self, now: Duration, report: &Report) -> bool {
+        let Attempt {
+            protocol, dir, isn, ..
+        } = report.attempt;
+        let hooked = self
+            .sensor
+            .kernel
+            .as_ref()
+            .is_some_and(|kernel| kernel.missing().is_empty());
+        hooked
+            && (protocol, dir) == (Protocol::Tcp, Direction::Out)
+            && report.position.is_none()
+            && !self.catching_up
+            && now >= self.doubtful
+            && !self.forwarded.contains(now, &isn)
     }
 
     fn emit_named(&mut self, outlet: &mut dyn Outlet) -> bool {
@@ -490,11 +531,12 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Whether two start times are of one process: `known` may come from `/proc`, which tells it in
-/// hundredths of a second, and 0 is unknown.
-const fn started_together(known: u64, told: u64) -> bool {
-    let rounded = known.is_multiple_of(TICK_NS) && known / TICK_NS == told / TICK_NS;
-    known == 0 || told == 0 || known == told || rounded
+/// The sequence number of a request that arrives for somebody else.
+const fn passing(packet: &Packet) -> Option<u32> {
+    match (packet.way, packet.segment) {
+        (Way::Arriving | Way::Foreign, Segment::Syn { isn }) => Some(isn),
+        _ => None,
+    }
 }
 
 /// A refused request had no process here; everything else belongs to one.

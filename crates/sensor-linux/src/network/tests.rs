@@ -5,13 +5,19 @@ mod killed;
 use std::{
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd as _,
     process::{Child, Command, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use nix::unistd::geteuid;
+use nix::{
+    sys::socket::{
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket,
+    },
+    unistd::geteuid,
+};
 use yinglong_model::{
     DropReason, EventData, Observation,
     config::AgentConfig,
@@ -439,6 +445,73 @@ fn m10_udp_is_reported_once_per_flow_while_its_switch_is_on() {
         }
     }
     drop(off);
+}
+
+/// A SYN as programs make it that do without sockets.
+fn raw_syn(source: SocketAddr, destination: SocketAddr) {
+    let (IpAddr::V4(from), IpAddr::V4(to)) = (source.ip(), destination.ip()) else {
+        panic!("IPv4 only");
+    };
+    let mut packet = vec![0x45, 0, 0, 40, 0, 1, 0, 0, 64, 6, 0, 0];
+    packet.extend(from.octets());
+    packet.extend(to.octets());
+    packet.extend(source.port().to_be_bytes());
+    packet.extend(destination.port().to_be_bytes());
+    packet.extend(0x1234_5678_u32.to_be_bytes());
+    packet.extend([0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0]);
+    let flags = SockFlag::empty();
+    let raw = socket(AddressFamily::Inet, SockType::Raw, flags, SockProtocol::Raw).unwrap();
+    let address = SockaddrIn::from(std::net::SocketAddrV4::new(to, 0));
+    sendto(raw.as_raw_fd(), &packet, &address, MsgFlags::empty()).unwrap();
+}
+
+#[test]
+fn a_request_that_no_socket_made_is_told_as_such_and_one_of_a_socket_never() {
+    let Some(observed) = Observed::start("raw request", Source::Best) else {
+        return;
+    };
+    // Just after the start nothing is said about it.
+    thread::sleep(Duration::from_millis(2500));
+    let end = closed_port("127.0.0.1");
+    let from = closed_port("127.0.0.1");
+    raw_syn(from, end);
+    let events = observed.expect(1, |event| event.remote == end.to_string());
+    assert_eq!(events[0].dir, Direction::Out);
+    assert_eq!(events[0].attribution.as_deref(), Some("raw"));
+    assert_eq!((events[0].name.as_str(), events[0].pid), ("", 0));
+    let other = closed_port("127.0.0.1");
+    TcpStream::connect(other).unwrap_err();
+    let events = observed.expect(1, |event| event.remote == other.to_string());
+    is_mine(&events[0], "kernel");
+}
+
+#[test]
+fn m10_m15_udp_over_ipv6_is_one_flow_of_its_process() {
+    let udp = |config: &mut AgentConfig| {
+        config.client.udp = true;
+        config.client.lan = true;
+    };
+    let Some(observed) = Observed::start_with("udp over ipv6", Source::Best, udp) else {
+        return;
+    };
+    // Until the first round the switch is not in force.
+    thread::sleep(SETTLED);
+    let server = UdpSocket::bind("[::1]:0").unwrap();
+    let end = server.local_addr().unwrap();
+    let client = UdpSocket::bind("[::1]:0").unwrap();
+    for _ in 0..3 {
+        client.send_to(b"ask", end).unwrap();
+        let (_, from) = server.recv_from(&mut [0; 8]).unwrap();
+        server.send_to(b"answer", from).unwrap();
+        client.recv(&mut [0; 8]).unwrap();
+    }
+    let events = observed.expect(2, |event| concerns(event, end));
+    assert_ne!(events[0].dir, events[1].dir);
+    for event in &events {
+        assert_eq!(event.protocol, Protocol::Udp);
+        assert_eq!(event.remote_ip, "::1");
+        is_mine(event, "kernel");
+    }
 }
 
 #[test]

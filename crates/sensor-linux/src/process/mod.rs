@@ -22,7 +22,11 @@ mod snapshot;
 
 use yinglong_sensor::{Error, Sensor};
 
-pub(crate) use self::{books::Audit, gap::boot_id};
+pub(crate) use self::{
+    books::Audit,
+    container::{Group, Groups},
+    gap::boot_id,
+};
 pub use crate::attached::{BpfIds, hold};
 use crate::{accounts::Accounts, tree::Tree};
 

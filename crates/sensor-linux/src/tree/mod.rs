@@ -127,6 +127,13 @@ struct Node {
     ended: bool,
 }
 
+/// Whether two start times are of one process: `known` may come from `/proc`, which tells it in
+/// hundredths of a second, and 0 is unknown.
+pub(crate) const fn started_together(known: u64, told: u64) -> bool {
+    let rounded = known.is_multiple_of(TICK_NS) && known / TICK_NS == told / TICK_NS;
+    known == 0 || told == 0 || known == told || rounded
+}
+
 /// Whether both are the same process, given that one time may come from `/proc`.
 fn same(a: ProcessKey, b: ProcessKey) -> bool {
     a.pid == b.pid

@@ -32,6 +32,14 @@ impl Subject {
         })
     }
 
+    fn domain(field: &'static str, text: &str) -> Option<Self> {
+        Some(Self {
+            field,
+            text: text.to_owned(),
+            value: Value::domain(text).ok()?,
+        })
+    }
+
     fn file(field: &'static str, text: &str) -> Option<Self> {
         Some(Self {
             field,
@@ -48,12 +56,12 @@ pub(super) fn asked(data: &EventData) -> Option<Subject> {
         EventData::Loginlog(login) => Subject::address("remote", &login.remote),
         EventData::File(file) => Subject::hash("hash", &file.hash)
             .or_else(|| Subject::hash("sha256", file.sha256.as_deref()?)),
-        EventData::Process(_) => None,
+        EventData::Process(_) | EventData::Dns(_) | EventData::Syscall(_) => None,
     }
 }
 
-/// What is looked for in feeds: the same, every hash there is, and the names of files if a feed has
-/// such indicators.
+/// What is looked for in feeds: the same, every hash there is, and the names of files and of hosts if
+/// a feed has such indicators.
 pub(super) fn looked_up(data: &EventData, sets: &[std::sync::Arc<IndicatorSet>]) -> Vec<Subject> {
     let names = || {
         sets.iter()
@@ -61,6 +69,16 @@ pub(super) fn looked_up(data: &EventData, sets: &[std::sync::Arc<IndicatorSet>])
     };
     let subjects = match data {
         EventData::Connection(_) | EventData::Loginlog(_) => [asked(data), None, None],
+        EventData::Dns(dns) => {
+            let domains =
+                |set: &std::sync::Arc<IndicatorSet>| set.has(Kind::Domain) || set.has(Kind::Url);
+            let wanted = sets.iter().any(domains);
+            let name = wanted
+                .then(|| Subject::domain("query", &dns.query))
+                .flatten();
+            [name, None, None]
+        }
+        EventData::Syscall(_) => [None, None, None],
         EventData::File(file) => [
             Subject::hash("hash", &file.hash),
             file.sha256

@@ -13,7 +13,7 @@ use yinglong_model::{
     AgentId, Alert, EventData, Observation,
     alert::Status,
     config::List,
-    event::{Connection, File, Login, System},
+    event::{Connection, Dns, File, Login, System},
     id::Epoch,
 };
 use yinglong_proto::encode_record;
@@ -579,6 +579,61 @@ fn files_are_found_by_hash_and_path_in_one_alert() {
     let outcome = bench.step(&[EventData::File(file)]);
     assert_eq!(outcome.raised.len(), 1);
     assert_eq!(outcome.raised[0].info, format!("/tmp/.x/miner|{sha256}"));
+}
+
+#[test]
+fn a_question_for_a_known_domain_or_below_it_raises_an_alert_at_once() {
+    let bench = Bench::new(serde_json::json!({ "switch": false }));
+    let question = |query: &str| {
+        EventData::Dns(Box::new(Dns {
+            query: query.into(),
+            qtype: "A".into(),
+            name: "/usr/bin/curl".into(),
+            pid: 7,
+            ..Dns::default()
+        }))
+    };
+    let raised = |outcome: &Outcome| -> Vec<(String, String, Level)> {
+        let alerts = outcome.raised.iter();
+        alerts
+            .map(|alert| (alert.kind.clone(), alert.info.clone(), alert.level))
+            .collect()
+    };
+    // Without any feed nothing is looked for.
+    assert_eq!(raised(&bench.step(&[question("evil.example")])), []);
+    bench.upload(
+        "c2",
+        "evil.example # loader\nhttp://whole.example/\nhttp://shared.example/user/x.sh\n",
+    );
+    let outcome = bench.step(&[
+        question("evil.example"),
+        question("a.b.evil.example"),
+        question("notevil.example"),
+        question("example"),
+        question("."),
+        question("_dmarc.\\001.evil-example"),
+        question("whole.example"),
+        question("shared.example"),
+        question("other.shared.example"),
+    ]);
+    let expected = [
+        ("evil.example", Level::Danger),
+        ("a.b.evil.example", Level::Danger),
+        ("whole.example", Level::Danger),
+        ("shared.example", Level::Hint),
+    ];
+    assert_eq!(
+        raised(&outcome),
+        expected.map(|(query, level)| ("dns".to_owned(), query.to_owned(), level))
+    );
+    let alert = &outcome.raised[1];
+    assert_eq!(alert.source, INTELLIGENCE);
+    assert_eq!(alert.matched[0].field, "query");
+    assert_eq!(
+        alert.matched[0].condition,
+        "indicator evil.example of feed c2: loader"
+    );
+    assert!(outcome.questions.is_empty());
 }
 
 #[test]
