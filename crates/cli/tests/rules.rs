@@ -355,7 +355,7 @@ fn a_bench_measures_a_second_and_names_the_rules_that_match_most() {
 #[test]
 fn a_rule_that_cannot_be_explained_says_why() {
     let folder = Folder::new();
-    folder.write("a.yml", &RULE.replace("process_creation", "dns_query"));
+    folder.write("a.yml", &RULE.replace("process_creation", "registry_event"));
     let event = EVENT.replace("USER", "root");
     let (said, errors) = folder.fail(&["rules", "explain", "a.yml", "--event", &event]);
     assert_eq!(said, "");
