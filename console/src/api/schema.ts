@@ -862,7 +862,7 @@ export interface components {
              * @description When it happened, by the host's clock.
              */
             time: string;
-            /** @description `process`, `connection`, `file` or `loginlog`. */
+            /** @description `process`, `connection`, `file`, `loginlog`, `dns` or `syscall`. */
             type: string;
         };
         /** @description Events of an hour. */
@@ -872,6 +872,11 @@ export interface components {
              * @description Connections.
              */
             connection: number;
+            /**
+             * Format: int64
+             * @description Questions to the domain name system.
+             */
+            dns: number;
             /**
              * Format: int64
              * @description Changes of files.
@@ -892,6 +897,11 @@ export interface components {
              * @description When it begins.
              */
             start: string;
+            /**
+             * Format: int64
+             * @description System calls that matter for security.
+             */
+            syscall: number;
         };
         /** @description The event store. */
         EventNumbers: {

@@ -7,8 +7,15 @@ import type { components } from "./schema";
 
 type Schemas = components["schemas"];
 
-export type EventType = "process" | "connection" | "file" | "loginlog";
-export const EVENT_TYPES: readonly EventType[] = ["process", "connection", "file", "loginlog"];
+export type EventType = "process" | "connection" | "file" | "loginlog" | "dns" | "syscall";
+export const EVENT_TYPES: readonly EventType[] = [
+  "process",
+  "connection",
+  "file",
+  "loginlog",
+  "dns",
+  "syscall",
+];
 
 /** 0 danger, 1 suspicious, 2 hint. */
 export type Level = 0 | 1 | 2;

@@ -124,6 +124,26 @@ describe("raw documents", () => {
       summary("connection", { dir: "in", protocol: "tcp", local: "a:1", remote: "b:2", name: "" }),
     ).toBe("tcp a:1 ← b:2");
     expect(summary("loginlog", { username: "root", remote: "", status: "false" })).toBe("root · ✗");
+    expect(
+      summary("dns", {
+        query: "a.example",
+        qtype: "A",
+        rcode: "NOERROR",
+        answers: ["b.example", "192.0.2.1"],
+        name: "/usr/bin/curl",
+      }),
+    ).toBe("A a.example → NOERROR b.example 192.0.2.1 · /usr/bin/curl");
+    expect(summary("dns", { query: "a.example", qtype: "A", rcode: "", name: "" })).toBe(
+      "A a.example",
+    );
+    expect(
+      summary("syscall", {
+        call: "ptrace",
+        target: "/usr/sbin/sshd",
+        errno: "EPERM",
+        name: "/usr/bin/gdb",
+      }),
+    ).toBe("ptrace /usr/sbin/sshd · EPERM · /usr/bin/gdb");
     expect(summary("unknown", { a: "x", b: 2 })).toBe("x 2");
   });
 });

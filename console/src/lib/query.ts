@@ -88,6 +88,8 @@ const POINTERS: Record<EventType, readonly string[]> = {
   connection: ["remote_ip", "pid"],
   file: ["path", "hash"],
   loginlog: ["username", "remote"],
+  dns: ["query", "pid"],
+  syscall: ["call", "pid"],
 };
 
 /** Half of the time range that a jump from an alert to the search covers. */
@@ -160,6 +162,18 @@ export function summary(type: string, data: Record<string, unknown>): string {
       return `${of("username")}${of("remote") === "" ? "" : ` ← ${of("remote")}`} · ${
         of("status") === "true" ? "✓" : "✗"
       }`;
+    case "dns": {
+      const answers = Array.isArray(data.answers) ? data.answers.map(scalar) : [];
+      const answer = [of("rcode"), ...answers].filter(Boolean).join(" ");
+      return `${of("qtype")} ${of("query")}${answer === "" ? "" : ` → ${answer}`}${
+        of("name") === "" ? "" : ` · ${of("name")}`
+      }`;
+    }
+    case "syscall": {
+      const error = of("errno") === "" ? "" : ` · ${of("errno")}`;
+      const target = of("target") === "" ? "" : ` ${of("target")}`;
+      return `${of("call")}${target}${error}${of("name") === "" ? "" : ` · ${of("name")}`}`;
+    }
     default:
       return Object.values(data).map(scalar).filter(Boolean).join(" ");
   }

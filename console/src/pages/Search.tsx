@@ -114,6 +114,8 @@ const EXAMPLES = {
   connection: "type:connection | remote_ip:203.0.113.201",
   file: "type:file | path:php",
   loginlog: "type:loginlog | status:false",
+  dns: "type:dns | qtype.keyword:TXT",
+  syscall: "type:syscall | call.keyword:ptrace",
   all: "type:process | all:/dev/tcp",
 } as const;
 

@@ -56,6 +56,8 @@ impl Filter {
                 .remote_ip
                 .parse::<IpAddr>()
                 .is_ok_and(|ip| self.networks.iter().any(|network| network.contains(&ip))),
+            EventData::Dns(dns) => self.process.is_match(&dns.name),
+            EventData::Syscall(call) => self.process.is_match(&call.name),
             EventData::Loginlog(_) => false,
         }
     }

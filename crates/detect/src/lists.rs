@@ -114,12 +114,13 @@ impl Matcher {
     /// The first entry that matches, in the order of the list.
     pub(crate) fn find(&self, source: Source, element: &Element<'_>) -> Option<Hit<'_>> {
         match source {
-            Source::Event(EventType::Process) => {
+            Source::Event(EventType::Process | EventType::Syscall) => {
                 let fields = ["name", "exe", "command"];
                 find_pattern(&self.process, &fields, element)
             }
             Source::Event(EventType::Connection) => self.find_network("remote_ip", element),
             Source::Event(EventType::Loginlog) => self.find_network("remote", element),
+            Source::Event(EventType::Dns) => find_pattern(&self.other, &["query"], element),
             Source::Event(EventType::File) => self
                 .find_hash(element)
                 .or_else(|| find_pattern(&self.file, &["path"], element)),

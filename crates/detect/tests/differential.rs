@@ -141,8 +141,8 @@ proptest! {
     #[test]
     fn s14_no_value_panics_the_engine(
         kind in prop::sample::select(vec![
-            "process", "connection", "file", "loginlog", "userlist", "listening", "service",
-            "startup", "crontab", "processlist", "unknown",
+            "process", "connection", "file", "loginlog", "dns", "syscall", "userlist", "listening",
+            "service", "startup", "crontab", "processlist", "unknown",
         ]),
         windows in any::<bool>(),
         values in prop::collection::btree_map(

@@ -1,4 +1,4 @@
-//! The four event types of the event store.
+//! The event types of the event store.
 
 mod derived;
 
@@ -67,11 +67,22 @@ pub enum EventType {
     File,
     /// Somebody logged in, or tried to.
     Loginlog,
+    /// A program asked the domain name system.
+    Dns,
+    /// A system call that matters for security was made.
+    Syscall,
 }
 
 impl EventType {
     /// All of them, in the order of the contract.
-    pub const ALL: [Self; 4] = [Self::Process, Self::Connection, Self::File, Self::Loginlog];
+    pub const ALL: [Self; 6] = [
+        Self::Process,
+        Self::Connection,
+        Self::File,
+        Self::Loginlog,
+        Self::Dns,
+        Self::Syscall,
+    ];
 
     /// Name used in documents, rules and search.
     pub const fn as_str(self) -> &'static str {
@@ -80,6 +91,8 @@ impl EventType {
             Self::Connection => "connection",
             Self::File => "file",
             Self::Loginlog => "loginlog",
+            Self::Dns => "dns",
+            Self::Syscall => "syscall",
         }
     }
 }
@@ -96,6 +109,10 @@ pub enum EventData {
     File(File),
     /// Somebody logged in, or tried to.
     Loginlog(Login),
+    /// A program asked the domain name system.
+    Dns(Box<Dns>),
+    /// A system call that matters for security was made.
+    Syscall(Box<Syscall>),
 }
 
 impl EventData {
@@ -106,6 +123,8 @@ impl EventData {
             Self::Connection(_) => EventType::Connection,
             Self::File(_) => EventType::File,
             Self::Loginlog(_) => EventType::Loginlog,
+            Self::Dns(_) => EventType::Dns,
+            Self::Syscall(_) => EventType::Syscall,
         }
     }
 
@@ -117,6 +136,8 @@ impl EventData {
             Self::Connection(data) => data.field(name),
             Self::File(data) => data.field(name),
             Self::Loginlog(data) => data.field(name),
+            Self::Dns(data) => data.field(name),
+            Self::Syscall(data) => data.field(name),
         }
     }
 
@@ -127,6 +148,8 @@ impl EventData {
             EventType::Connection => Connection::FIELDS,
             EventType::File => File::FIELDS,
             EventType::Loginlog => Login::FIELDS,
+            EventType::Dns => Dns::FIELDS,
+            EventType::Syscall => Syscall::FIELDS,
         }
     }
 
@@ -148,6 +171,8 @@ impl EventData {
             Self::Connection(data) => Connection::READERS.get(place).and_then(|read| read(data)),
             Self::File(data) => File::READERS.get(place).and_then(|read| read(data)),
             Self::Loginlog(data) => Login::READERS.get(place).and_then(|read| read(data)),
+            Self::Dns(data) => Dns::READERS.get(place).and_then(|read| read(data)),
+            Self::Syscall(data) => Syscall::READERS.get(place).and_then(|read| read(data)),
         }
     }
 
@@ -158,6 +183,8 @@ impl EventData {
             EventType::Connection => Connection::DERIVED,
             EventType::File => File::DERIVED,
             EventType::Loginlog => Login::DERIVED,
+            EventType::Dns => Dns::DERIVED,
+            EventType::Syscall => Syscall::DERIVED,
         }
     }
 }
@@ -232,7 +259,7 @@ macro_rules! fields {
             }
 
             /// What reads each field: the stored ones, then the derived ones.
-            const READERS: &'static [fn(&$event) -> Option<Cow<'_, str>>] = &[
+            pub(super) const READERS: &'static [fn(&$event) -> Option<Cow<'_, str>>] = &[
                 $({
                     fn read(event: &$event) -> Option<Cow<'_, str>> {
                         event.$field.value()
@@ -249,6 +276,12 @@ macro_rules! fields {
         }
     };
 }
+
+mod dns;
+mod syscall;
+
+pub use dns::Dns;
+pub use syscall::Syscall;
 
 /// An execution.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

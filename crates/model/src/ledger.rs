@@ -100,7 +100,7 @@ impl StreamLedger {
     }
 }
 
-/// Books of an agent, per stream (`process`, `connection`, `file`, `loginlog`, `inventory`).
+/// Books of an agent, per stream (`process`, `connection`, `file`, `loginlog`, `dns`, `syscall`, `inventory`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Ledger {

@@ -31,6 +31,8 @@ pub const fn event_key(event_type: EventType) -> Option<&'static str> {
         EventType::Process => Some("name"),
         EventType::Connection => Some("remote_ip"),
         EventType::Loginlog => Some("remote"),
+        EventType::Dns => Some("query"),
+        EventType::Syscall => Some("call_name"),
         EventType::File => None,
     }
 }

@@ -3,7 +3,7 @@
 use prost::Message as _;
 use yinglong_model::{
     EventData, Inventory, InventoryType, Observation, Timestamp,
-    event::{Connection, Direction, File, Login, Process, Protocol},
+    event::{Connection, Direction, Dns, File, Login, Process, Protocol, Syscall},
 };
 
 use crate::v1::{self, record};
@@ -56,6 +56,10 @@ pub fn decode_record(bytes: &[u8]) -> Result<(Timestamp, Observation), Error> {
         }
         record::Observation::File(data) => event(EventData::File(file_from_wire(data))),
         record::Observation::Login(data) => event(EventData::Loginlog(login_from_wire(data))),
+        record::Observation::Dns(data) => event(EventData::Dns(Box::new(dns_from_wire(data)))),
+        record::Observation::Syscall(data) => {
+            event(EventData::Syscall(Box::new(syscall_from_wire(data))))
+        }
         record::Observation::Inventory(data) => Observation::Inventory(inventory_from_wire(data)?),
     };
     Ok((Timestamp::from_nanos(wire.observed_at_ns), observation))
@@ -67,6 +71,8 @@ fn event_to_wire(data: &EventData) -> record::Observation {
         EventData::Connection(data) => record::Observation::Connection(connection_to_wire(data)),
         EventData::File(data) => record::Observation::File(file_to_wire(data)),
         EventData::Loginlog(data) => record::Observation::Login(login_to_wire(data)),
+        EventData::Dns(data) => record::Observation::Dns(dns_to_wire(data)),
+        EventData::Syscall(data) => record::Observation::Syscall(syscall_to_wire(data)),
     }
 }
 
@@ -142,6 +148,41 @@ same_fields!(
     }
 );
 
+same_fields!(dns_to_wire, dns_from_wire, Dns, Dns {
+    query, qtype, rcode, answers, server, name, pid, exe, parentname, user, container_id, cgroup,
+    attribution,
+},
+    udp: |m| m.protocol == Protocol::Udp,
+    protocol: |w| if w.udp { Protocol::Udp } else { Protocol::Tcp });
+
+same_fields!(
+    syscall_to_wire,
+    syscall_from_wire,
+    Syscall,
+    Syscall {
+        call,
+        success,
+        errno,
+        target,
+        target_pid,
+        detail,
+        name,
+        pid,
+        ppid,
+        parentname,
+        exe,
+        command,
+        user,
+        uid,
+        euid,
+        auid,
+        container_id,
+        cgroup,
+        session,
+        tty,
+    }
+);
+
 fn inventory_to_wire(inventory: &Inventory) -> v1::Inventory {
     v1::Inventory {
         kind: inventory.kind.as_str().to_owned(),
@@ -203,6 +244,22 @@ mod tests {
             status: true,
             ..Login::default()
         })));
+        check(event(EventData::Dns(Box::new(Dns {
+            query: "a.example".into(),
+            answers: vec!["192.0.2.1".into()],
+            protocol: Protocol::Udp,
+            pid: 7,
+            parentname: Some("bash".into()),
+            ..Dns::default()
+        }))));
+        check(event(EventData::Syscall(Box::new(Syscall {
+            call: "ptrace".into(),
+            success: true,
+            target_pid: Some(9),
+            auid: Some(1000),
+            tty: Some("pts/0".into()),
+            ..Syscall::default()
+        }))));
         let element = [("name".to_owned(), "root".to_owned())]
             .into_iter()
             .collect();

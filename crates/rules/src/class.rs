@@ -24,6 +24,11 @@ impl Class {
     /// Logins.
     pub const LOGINLOG: Self = Self::Source(Source::Event(EventType::Loginlog));
 
+    /// Questions to the domain name system.
+    pub const DNS: Self = Self::Source(Source::Event(EventType::Dns));
+    /// System calls.
+    pub const SYSCALL: Self = Self::Source(Source::Event(EventType::Syscall));
+
     /// Name in reports.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -81,7 +81,7 @@ impl Source {
     /// Whether the field names an executable, so that its path and its base name both match.
     pub fn is_executable(self, field: &str) -> bool {
         match self {
-            Self::Event(EventType::Process) => {
+            Self::Event(EventType::Process | EventType::Dns | EventType::Syscall) => {
                 matches!(field, "name" | "parentname" | "exe" | "parent_exe")
             }
             Self::Event(EventType::Connection)
@@ -97,6 +97,7 @@ impl Source {
     /// one of them: a file that was created and written in one go was written.
     pub fn is_joined(self, field: &str) -> bool {
         matches!(self.domain(field), Domain::Joined(_))
+            || (self == Self::Event(EventType::Dns) && field == "answers")
     }
 
     /// Values the field can have.
@@ -106,10 +107,13 @@ impl Source {
             (Self::Event(EventType::File), "hash") => Domain::Hex(32),
             (_, "sha256") => Domain::Hex(64),
             (Self::Event(EventType::Connection), "dir") => Domain::OneOf(&["in", "out"]),
-            (Self::Event(EventType::Connection), "protocol") => Domain::OneOf(&["tcp", "udp"]),
+            (Self::Event(EventType::Connection | EventType::Dns), "protocol") => {
+                Domain::OneOf(&["tcp", "udp"])
+            }
             (Self::Event(EventType::Connection), "initiated")
             | (Self::Event(EventType::Loginlog), "status")
             | (Self::Event(EventType::Process), "memfd" | "setuid" | "truncated")
+            | (Self::Event(EventType::Syscall), "success")
             | (Self::Event(EventType::File), "web")
             | (Self::Inventory(InventoryType::Service), "started") => {
                 Domain::OneOf(&["true", "false"])
@@ -117,7 +121,8 @@ impl Source {
             (
                 _,
                 "pid" | "ppid" | "uid" | "euid" | "gid" | "session" | "loginuid" | "actor_pid"
-                | "size" | "exit_code" | "remote_port" | "source_port" | "destination_port",
+                | "target_pid" | "auid" | "server_port" | "size" | "exit_code" | "remote_port"
+                | "source_port" | "destination_port",
             ) => Domain::Number,
             _ => Domain::Text,
         }

@@ -67,11 +67,7 @@ fn collect(root: &Path, folder: &Path, texts: &mut Vec<(String, String)>) {
 
 /// Everything is fed, under the names of Sigma.
 fn feeds_all(_: &LogSource) -> Result<Vec<Binding>, String> {
-    Ok(vec![Binding {
-        class: Class::Log("test"),
-        system: System::Windows,
-        condition: None,
-    }])
+    Ok(vec![Binding::whole(Class::Log("test"), System::Windows)])
 }
 
 fn errors(diagnostics: &[Diagnostic]) -> Vec<String> {

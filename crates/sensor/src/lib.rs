@@ -21,7 +21,7 @@ use yinglong_model::{DropReason, Observation, config::AgentConfig, host::SensorS
 
 /// Something that observes a host.
 pub trait Sensor: Send {
-    /// Stream it feeds (`process`, `connection`, `file`, `loginlog`, `inventory`).
+    /// Stream it feeds (`process`, `connection`, `file`, `loginlog`, `dns`, `syscall`, `inventory`).
     fn stream(&self) -> &'static str;
 
     /// What it uses and why.

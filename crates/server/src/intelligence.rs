@@ -178,7 +178,11 @@ impl Intelligence {
     fn lane(&self, event: &Event) -> &Lane {
         match event.data.event_type() {
             EventType::File => &self.0.files,
-            EventType::Process | EventType::Connection | EventType::Loginlog => &self.0.addresses,
+            EventType::Process
+            | EventType::Connection
+            | EventType::Loginlog
+            | EventType::Dns
+            | EventType::Syscall => &self.0.addresses,
         }
     }
 

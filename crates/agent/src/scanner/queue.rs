@@ -52,7 +52,10 @@ impl Feed {
         match data {
             EventData::File(file) => self.changed(file),
             EventData::Process(process) => self.executed(process),
-            EventData::Connection(_) | EventData::Loginlog(_) => {}
+            EventData::Connection(_)
+            | EventData::Loginlog(_)
+            | EventData::Dns(_)
+            | EventData::Syscall(_) => {}
         }
     }
 

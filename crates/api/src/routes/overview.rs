@@ -101,6 +101,10 @@ pub struct EventHour {
     pub file: u64,
     /// Logins.
     pub loginlog: u64,
+    /// Questions to the domain name system.
+    pub dns: u64,
+    /// System calls that matter for security.
+    pub syscall: u64,
 }
 
 /// The event store.
@@ -162,7 +166,7 @@ fn of(app: &App, now: Timestamp) -> Result<Overview> {
             Level::Hint => &mut levels.hint,
         } += count;
     }
-    let mut event_hours: BTreeMap<Timestamp, [u64; 4]> = hours(since);
+    let mut event_hours: BTreeMap<Timestamp, [u64; 6]> = hours(since);
     for bucket in events.histogram(&Query::default().since(Some(since)), HOUR)? {
         let Some(counts) = event_hours.get_mut(&hour_of(bucket.start)) else {
             continue;
@@ -211,13 +215,17 @@ fn of(app: &App, now: Timestamp) -> Result<Overview> {
             .collect(),
         events_per_hour: event_hours
             .into_iter()
-            .map(|(start, [process, connection, file, loginlog])| EventHour {
-                start,
-                process,
-                connection,
-                file,
-                loginlog,
-            })
+            .map(
+                |(start, [process, connection, file, loginlog, dns, syscall])| EventHour {
+                    start,
+                    process,
+                    connection,
+                    file,
+                    loginlog,
+                    dns,
+                    syscall,
+                },
+            )
             .collect(),
         events: EventNumbers {
             stored: usage.events,

@@ -97,6 +97,13 @@ pub(crate) fn row(event: &Event) -> [String; 4] {
         Some(other) => other.to_string(),
         None => String::new(),
     };
+    let list = |name: &str| match event.data.get(name) {
+        Some(serde_json::Value::Array(parts)) => {
+            let texts: Vec<&str> = parts.iter().filter_map(serde_json::Value::as_str).collect();
+            texts.join(",")
+        }
+        _ => String::new(),
+    };
     let kind = event.kind.as_str();
     let what = match kind {
         "process" => format!("{} [{}] {}", field("name"), field("pid"), field("command")),
@@ -109,6 +116,26 @@ pub(crate) fn row(event: &Event) -> [String; 4] {
             field("name")
         ),
         "file" => format!("{} {} {}", field("action"), field("path"), field("user")),
+        "dns" => format!(
+            "{} {} {} {} {}",
+            field("qtype"),
+            field("query"),
+            field("rcode"),
+            list("answers"),
+            field("name")
+        ),
+        "syscall" => format!(
+            "{} {} {} {} [{}]",
+            field("call"),
+            field("target"),
+            if field("success") == "true" {
+                "ok".to_owned()
+            } else {
+                field("errno")
+            },
+            field("name"),
+            field("pid")
+        ),
         _ => format!(
             "{} from {} status {}",
             field("username"),

@@ -98,7 +98,15 @@ impl<'a> Subject<'a> {
                 pid: connection.pid,
                 name: &connection.name,
             },
-            EventData::Connection(_) => Self::Nobody,
+            EventData::Dns(dns) if dns.pid != 0 => Self::Actor {
+                pid: dns.pid,
+                name: &dns.name,
+            },
+            EventData::Syscall(call) if call.pid != 0 => Self::Actor {
+                pid: call.pid,
+                name: &call.name,
+            },
+            EventData::Connection(_) | EventData::Dns(_) | EventData::Syscall(_) => Self::Nobody,
             // A failed login starts no session.
             EventData::Loginlog(login) if login.status => Self::Login {
                 session: None,

@@ -77,12 +77,12 @@ fn hashes(md5: &str, sha256: Option<&str>) -> Option<Cow<'static, str>> {
     (!digests.is_empty()).then(|| Cow::Owned(digests.join(",")))
 }
 
-fn part(text: &str) -> Option<Cow<'_, str>> {
+pub(super) fn part(text: &str) -> Option<Cow<'_, str>> {
     (!text.is_empty()).then_some(Cow::Borrowed(text))
 }
 
 /// Address and port of `ip:port` or `[ip]:port`. Without a port it is all address.
-fn split(end: &str) -> (&str, &str) {
+pub(super) fn split(end: &str) -> (&str, &str) {
     if let Some((ip, port)) = end.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         return (ip, port.strip_prefix(':').unwrap_or_default());
     }

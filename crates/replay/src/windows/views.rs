@@ -36,11 +36,7 @@ fn classed(event: &Event, known: &Recorded) -> Option<View> {
         Shape::PowerShellLines => lines(event),
         Shape::Security(kind) => security::pairs(event, kind)?,
     };
-    let binding = Binding {
-        class: known.class,
-        system: System::Windows,
-        condition: None,
-    };
+    let binding = Binding::whole(known.class, System::Windows);
     let mut view = View::new(known.class, System::Windows, event.time);
     for name in WINDOWS_HEAD {
         if let Some(value) = event.get(name) {

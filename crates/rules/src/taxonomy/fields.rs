@@ -7,7 +7,7 @@ use crate::{Class, Source};
 
 /// A field of a class under the name Sigma rules use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Named {
+pub(crate) struct Named {
     /// Name in Sigma rules.
     pub(super) sigma: &'static str,
     /// Canonical name.
@@ -201,7 +201,61 @@ pub(super) const OWN: &[Own] = &[
         named: &[both("LogonType", "LogonType")],
         unfilled: &["tty"],
     },
+    Own {
+        kind: EventType::Dns,
+        system: System::Linux,
+        named: &[
+            live("QueryName", "query"),
+            live("QueryStatus", "query_status"),
+            live("QueryResults", "answers"),
+            live("Image", "name"),
+            live("ProcessId", "pid"),
+            live("User", "user"),
+            live("record_type", "qtype"),
+            live("answer", "answers"),
+        ],
+        unfilled: &["exe"],
+    },
+    Own {
+        kind: EventType::Syscall,
+        system: System::Linux,
+        named: &[
+            live("Image", "name"),
+            live("CommandLine", "command"),
+            live("ProcessId", "pid"),
+            live("ParentProcessId", "ppid"),
+            live("User", "user"),
+            live("TerminalSessionId", "session"),
+        ],
+        unfilled: &["exe"],
+    },
 ];
+
+/// What records of the type SYSCALL in the audit log call the fields of a system call. `key` is
+/// chosen by whoever wrote the audit rule, and arguments are not kept as numbers.
+pub(super) const AUDIT_SYSCALL: &[Named] = &[
+    live("type", "record"),
+    live("SYSCALL", "call"),
+    live("SyscallName", "call"),
+    live("syscall", "call"),
+    live("success", "outcome"),
+    live("exe", "name"),
+    live("comm", "comm"),
+    live("pid", "pid"),
+    live("ppid", "ppid"),
+    live("uid", "uid"),
+    live("euid", "euid"),
+    live("auid", "auid"),
+    live("tty", "tty"),
+];
+
+/// Whether agents on a system can send events of a type.
+pub(super) const fn observed(kind: EventType, system: System) -> bool {
+    match kind {
+        EventType::Dns | EventType::Syscall => matches!(system, System::Linux),
+        EventType::Process | EventType::Connection | EventType::File | EventType::Loginlog => true,
+    }
+}
 
 /// Fields of the head of every recorded Windows event, named as flattened from its XML.
 pub const WINDOWS_HEAD: &[&str] = &[
@@ -231,11 +285,11 @@ pub(super) fn own(class: Class, system: System) -> Option<&'static Own> {
         .find(|own| own.kind == kind && own.system == system)
 }
 
-/// Canonical name of a field that a Sigma rule names.
-pub(super) fn canonical(class: Class, system: System, sigma: &str) -> String {
+/// Canonical name of a field that a Sigma rule names; `first` are names that go before others.
+pub(super) fn canonical(class: Class, system: System, first: &[Named], sigma: &str) -> String {
     let named = own(class, system).map_or(&[][..], |own| own.named);
     let other = sources::other_names(class);
-    let known = || named.iter().chain(other);
+    let known = || first.iter().chain(named).chain(other);
     if let Some(exact) = known().find(|named| named.sigma == sigma) {
         return exact.name.to_owned();
     }

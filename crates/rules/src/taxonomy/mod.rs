@@ -83,13 +83,25 @@ pub struct Binding {
     pub system: System,
     /// What must hold besides the rule's own condition, since the class is wider than the source.
     pub condition: Option<Expr>,
+    /// Names of fields in this log source that go before those of the class.
+    pub(crate) names: &'static [fields::Named],
 }
 
 impl Binding {
+    /// All events of a class.
+    pub const fn whole(class: Class, system: System) -> Self {
+        Self {
+            class,
+            system,
+            condition: None,
+            names: &[],
+        }
+    }
+
     /// Canonical name of a field; the name itself when the class keeps it. Names are compared with
     /// their case; a known name in another case counts when nothing has the name as written.
     pub fn field(&self, name: &str) -> String {
-        fields::canonical(self.class, self.system, name)
+        fields::canonical(self.class, self.system, self.names, name)
     }
 }
 
@@ -175,11 +187,14 @@ fn on(source: &LogSource, system: System) -> Vec<Binding> {
     let service = source.service.as_deref().map(sources::unaliased);
     if let Some(own) = category.and_then(Source::from_name) {
         // Our own types by their own names: what Sigma has no category for.
-        return vec![Binding {
-            class: own.into(),
-            system,
-            condition: None,
-        }];
+        let observed = match own {
+            Source::Event(kind) => fields::observed(kind, system),
+            Source::Inventory(_) => true,
+        };
+        return observed
+            .then(|| Binding::whole(own.into(), system))
+            .into_iter()
+            .collect();
     }
     match (category, service) {
         // A category is the narrower of the two: the same events whatever wrote them.
@@ -190,7 +205,7 @@ fn on(source: &LogSource, system: System) -> Vec<Binding> {
             .collect(),
         (None, Some(service)) => sources::services()
             .filter(|known| known.system == system && known.name == service && service != "other")
-            .map(of_service)
+            .flat_map(of_service)
             .collect(),
         (None, None) if source.product.is_some() => everything(system),
         (None, None) => Vec::new(),
@@ -200,24 +215,28 @@ fn on(source: &LogSource, system: System) -> Vec<Binding> {
 /// All events of a system, once each: a record of Windows is in one channel, a line of text in the
 /// log of all lines.
 fn everything(system: System) -> Vec<Binding> {
-    let own = EventType::ALL.into_iter().map(|kind| Binding {
-        class: kind.into(),
-        system,
-        condition: None,
-    });
+    let own = EventType::ALL
+        .into_iter()
+        .filter(|kind| fields::observed(*kind, system))
+        .map(|kind| Binding::whole(kind.into(), system));
     let logs = sources::services().filter(|service| {
         let whole = service.from.is_empty() || system == System::Windows;
         service.system == system && whole
     });
-    own.chain(logs.map(of_service)).collect()
+    own.chain(logs.map(|service| Binding::whole(Class::Log(service.class), system)))
+        .collect()
 }
 
-fn of_service(service: &Service) -> Binding {
-    Binding {
-        class: Class::Log(service.class),
-        system: service.system,
-        condition: None,
+/// The records of the log, and what agents send that would be records of it.
+fn of_service(service: &Service) -> Vec<Binding> {
+    let mut found = vec![Binding::whole(Class::Log(service.class), service.system)];
+    if service.class == "linux/auditd" {
+        found.push(Binding {
+            names: fields::AUDIT_SYSCALL,
+            ..Binding::whole(Class::SYSCALL, service.system)
+        });
     }
+    found
 }
 
 fn of_category(category: &Category) -> Binding {
@@ -225,6 +244,7 @@ fn of_category(category: &Category) -> Binding {
         class: category.class,
         system: category.system,
         condition: condition(category.when),
+        names: &[],
     }
 }
 

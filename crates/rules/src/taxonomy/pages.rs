@@ -49,6 +49,14 @@ pub fn fields_page() -> String {
             );
         }
     }
+    page.push_str(
+        "\n## System calls in rules of the audit log\n\nA rule with `service: auditd` reads records of \
+         the audit log, and `syscall` events of agents as records of the type SYSCALL:\n\n\
+         | in the audit log | field |\n|---|---|\n",
+    );
+    for named in fields::AUDIT_SYSCALL {
+        let _ = writeln!(page, "| `{}` | `{}` |", named.sigma, named.name);
+    }
     let _ = write!(
         page,
         "\n## Recorded events of Windows\n\nEvery recorded event of Windows has, in every class: {}.\n\

@@ -331,3 +331,83 @@ fn a_class_that_is_not_delivered_cannot_fire() {
     assert!(unfireable(&rule, Feed::Agents).is_err());
     assert_eq!(unfireable(&rule, Feed::Recordings), Ok(Vec::new()));
 }
+
+#[test]
+fn questions_to_name_servers_have_the_names_of_sysmon_and_of_the_general_category() {
+    let sysmon = only("linux", "dns_query", "");
+    assert_eq!((sysmon.class, sysmon.system), (Class::DNS, System::Linux));
+    for (sigma, name) in [
+        ("QueryName", "query"),
+        ("QueryStatus", "query_status"),
+        ("QueryResults", "answers"),
+        ("Image", "name"),
+        ("ProcessId", "pid"),
+        ("User", "user"),
+    ] {
+        assert_eq!(sysmon.field(sigma), name);
+    }
+    let general = only("", "dns", "");
+    assert_eq!((general.class, general.system), (Class::DNS, System::Linux));
+    assert_eq!(general.field("query"), "query");
+    assert_eq!(general.field("record_type"), "qtype");
+    assert_eq!(general.field("answer"), "answers");
+    // Windows has a log of its own.
+    let windows = only("windows", "dns_query", "");
+    assert_eq!(windows.class, Class::Log("windows/dns_query"));
+    assert!(bindings(&source("windows", "dns", "")).is_err());
+}
+
+#[test]
+fn rules_of_the_audit_log_read_system_calls_that_agents_send() {
+    let audit = source("linux", "", "auditd");
+    let [agents] = &delivered(&audit, Feed::Agents).unwrap()[..] else {
+        panic!("one class is sent by agents");
+    };
+    assert_eq!(agents.class, Class::SYSCALL);
+    for (sigma, name) in [
+        ("type", "record"),
+        ("SYSCALL", "call"),
+        ("SyscallName", "call"),
+        ("syscall", "call"),
+        ("success", "outcome"),
+        ("comm", "comm"),
+        ("exe", "name"),
+        ("key", "key"),
+    ] {
+        assert_eq!(agents.field(sigma), name);
+    }
+    // Rules for the events themselves use their words.
+    let own = only("linux", "syscall", "");
+    assert_eq!(own.field("success"), "success");
+    assert_eq!(own.field("exe"), "exe");
+    let classes: Vec<Class> = delivered(&audit, Feed::Recordings)
+        .unwrap()
+        .iter()
+        .map(|binding| binding.class)
+        .collect();
+    assert_eq!(classes, [Class::Log("linux/auditd"), Class::SYSCALL]);
+}
+
+#[test]
+fn a_rule_over_other_records_of_the_audit_log_cannot_fire_on_system_calls() {
+    let record = |kind: &str| {
+        test(
+            "record",
+            Test::Text {
+                pattern: Pattern::equal(kind),
+                cased: false,
+            },
+        )
+    };
+    let rule = |record| target(Class::SYSCALL, System::Linux, record);
+    assert!(unfireable(&rule(record("EXECVE")), Feed::Agents).is_err());
+    assert_eq!(
+        unfireable(&rule(record("syscall")), Feed::Agents),
+        Ok(Vec::new())
+    );
+    let key = Expr::All(vec![record("SYSCALL"), contains("key", "admin")]);
+    assert_eq!(
+        unfireable(&rule(key), Feed::Agents).unwrap_err(),
+        "no sensor provides field `key` on linux"
+    );
+}

@@ -135,7 +135,10 @@ impl View<'_> {
         let Some(field) = &predicate.field else {
             return Outlook::open();
         };
-        let missing = if !self.provided(field) || self.no_such_digest(field, &predicate.test) {
+        let missing = if !self.provided(field)
+            || self.no_such_digest(field, &predicate.test)
+            || self.no_such_record(field, &predicate.test)
+        {
             field
         } else if let Test::Other { field: other, .. } = &predicate.test
             && !self.provided(other)
@@ -176,6 +179,18 @@ impl View<'_> {
                 let mut known = known.iter();
                 !known.any(|known| known.eq_ignore_ascii_case(digest))
             })
+    }
+
+    /// Of the records of the audit log, system calls are SYSCALL ones only.
+    fn no_such_record(&self, field: &Field, test: &Test) -> bool {
+        let Test::Text { pattern, .. } = test else {
+            return false;
+        };
+        let other = |pieces: &[Piece]| match pieces {
+            [Piece::Literal(text)] => !text.eq_ignore_ascii_case("SYSCALL"),
+            _ => false,
+        };
+        self.target.class == crate::Class::SYSCALL && &*field.name == "record" && other(&pattern.0)
     }
 
     fn name(&self, written: Option<&str>, field: &Field) -> String {

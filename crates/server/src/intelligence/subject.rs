@@ -48,7 +48,7 @@ pub(super) fn asked(data: &EventData) -> Option<Subject> {
         EventData::Loginlog(login) => Subject::address("remote", &login.remote),
         EventData::File(file) => Subject::hash("hash", &file.hash)
             .or_else(|| Subject::hash("sha256", file.sha256.as_deref()?)),
-        EventData::Process(_) => None,
+        EventData::Process(_) | EventData::Dns(_) | EventData::Syscall(_) => None,
     }
 }
 
@@ -61,6 +61,7 @@ pub(super) fn looked_up(data: &EventData, sets: &[std::sync::Arc<IndicatorSet>])
     };
     let subjects = match data {
         EventData::Connection(_) | EventData::Loginlog(_) => [asked(data), None, None],
+        EventData::Dns(_) | EventData::Syscall(_) => [None, None, None],
         EventData::File(file) => [
             Subject::hash("hash", &file.hash),
             file.sha256

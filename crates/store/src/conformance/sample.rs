@@ -2,7 +2,7 @@
 
 use yinglong_model::{
     AgentId, Event, EventData, EventId, Timestamp,
-    event::{Connection, Direction, File, Login, Process, Protocol, System},
+    event::{Connection, Direction, Dns, File, Login, Process, Protocol, Syscall, System},
     id::Epoch,
 };
 
@@ -99,7 +99,7 @@ pub fn event(number: u64, random: &mut Random) -> Event {
 
 fn data(random: &mut Random) -> EventData {
     let small = |random: &mut Random| u32::try_from(random.below(5000)).unwrap_or_default();
-    match random.below(4) {
+    match random.below(6) {
         0 => EventData::Process(Box::new(Process {
             name: random.pick(&NAMES).to_owned(),
             command: random.pick(&COMMANDS).to_owned(),
@@ -139,6 +139,30 @@ fn data(random: &mut Random) -> EventData {
             size: Some(random.below(1 << 40)),
             ..File::default()
         }),
+        3 => EventData::Dns(Box::new(Dns {
+            query: random
+                .pick(&["example.org", "a.example.org", "kühl.example"])
+                .to_owned(),
+            qtype: random.pick(&["A", "AAAA", "TXT"]).to_owned(),
+            rcode: random.pick(&["NOERROR", "NXDOMAIN", ""]).to_owned(),
+            answers: vec!["c.example.org".to_owned(), "192.0.2.1".to_owned()],
+            server: "10.0.0.53:53".to_owned(),
+            protocol: Protocol::Udp,
+            name: random.pick(&NAMES).to_owned(),
+            pid: small(random),
+            ..Dns::default()
+        })),
+        4 => EventData::Syscall(Box::new(Syscall {
+            call: random.pick(&["ptrace", "mount", "bpf"]).to_owned(),
+            success: random.below(2) == 0,
+            errno: random.pick(&["", "EPERM"]).to_owned(),
+            target: random.pick(&["/mnt/a b", "/usr/sbin/sshd"]).to_owned(),
+            name: random.pick(&NAMES).to_owned(),
+            pid: small(random),
+            ppid: 1,
+            auid: (random.below(2) == 0).then_some(1000),
+            ..Syscall::default()
+        })),
         _ => EventData::Loginlog(Login {
             username: random.pick(&USERS).to_owned(),
             remote: random.pick(&ADDRESSES).to_owned(),
@@ -157,7 +181,14 @@ pub fn events(seed: u64, number: u64) -> Vec<Event> {
 
 /// A query with up to three conditions, of every form, that often finds something.
 pub fn query_text(random: &mut Random) -> String {
-    let kind = random.pick(&["process", "connection", "file", "loginlog"]);
+    let kind = random.pick(&[
+        "process",
+        "connection",
+        "file",
+        "loginlog",
+        "dns",
+        "syscall",
+    ]);
     let mut text = format!("type:{kind}");
     for _ in 0..random.below(4) {
         let condition = match random.below(3) {
@@ -215,6 +246,28 @@ pub fn query_text(random: &mut Random) -> String {
                     "user:alice",
                     "hash:00000000000000000000000000000003",
                     "web:true",
+                ],
+                "dns" => &[
+                    "query:example",
+                    "query.keyword:example.org",
+                    r"query:/^a\./",
+                    "query:KÜHL",
+                    "qtype:txt",
+                    "rcode.keyword:NXDOMAIN",
+                    "rcode.keyword:",
+                    "answers:192.0.2.1",
+                    r"answers.keyword:c.example.org\|192.0.2.1",
+                    "server:10.0.0.53 53",
+                    "pid:<2500",
+                ],
+                "syscall" => &[
+                    "call:ptrace",
+                    "success:true",
+                    "errno.keyword:EPERM",
+                    "target:sshd",
+                    "name:curl",
+                    "auid:>=1000",
+                    "tty:pts",
                 ],
                 _ => &[
                     "username:root",

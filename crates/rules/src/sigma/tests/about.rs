@@ -92,15 +92,10 @@ impl Mapping for Two {
             test: Test::Exists(true),
         });
         Ok(vec![
+            Binding::whole(Class::PROCESS, System::Linux),
             Binding {
-                class: Class::PROCESS,
-                system: System::Linux,
-                condition: None,
-            },
-            Binding {
-                class: Class::Log("linux/auditd"),
-                system: System::Linux,
                 condition: Some(wider),
+                ..Binding::whole(Class::Log("linux/auditd"), System::Linux)
             },
         ])
     }
@@ -178,8 +173,6 @@ fn targets_that_can_never_fire_are_left_out() {
 fn bindings_of_one_class_are_one_target() {
     let twice = |_: &LogSource| -> Result<Vec<Binding>, String> {
         let only = |name| Binding {
-            class: Class::PROCESS,
-            system: System::Linux,
             condition: Some(Expr::Test(Predicate {
                 field: Some(Field {
                     name: Arc::from(name),
@@ -187,6 +180,7 @@ fn bindings_of_one_class_are_one_target() {
                 }),
                 test: Test::Null,
             })),
+            ..Binding::whole(Class::PROCESS, System::Linux)
         };
         Ok(vec![only("p"), only("q")])
     };

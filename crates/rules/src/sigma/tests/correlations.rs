@@ -206,11 +206,7 @@ struct Two;
 
 impl Mapping for Two {
     fn bindings(&self, _: &LogSource) -> Result<Vec<Binding>, String> {
-        let binding = |class| Binding {
-            class,
-            system: System::Windows,
-            condition: None,
-        };
+        let binding = |class| Binding::whole(class, System::Windows);
         Ok(vec![
             binding(Class::LOGINLOG),
             binding(Class::Log("windows/security")),

@@ -22,11 +22,7 @@ use crate::{
 
 /// Every log source is one class with the names of Sigma.
 pub(super) fn plain(_: &LogSource) -> Result<Vec<Binding>, String> {
-    Ok(vec![Binding {
-        class: Class::Log("test"),
-        system: System::Linux,
-        condition: None,
-    }])
+    Ok(vec![Binding::whole(Class::Log("test"), System::Linux)])
 }
 
 /// A document of a detection, indented as it is.
