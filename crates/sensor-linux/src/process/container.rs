@@ -14,13 +14,13 @@ const REMEMBERED: usize = 4096;
 
 /// A control group, version 2.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Group {
-    pub(super) path: Option<String>,
-    pub(super) container_id: Option<String>,
+pub(crate) struct Group {
+    pub(crate) path: Option<String>,
+    pub(crate) container_id: Option<String>,
 }
 
 impl Group {
-    pub(super) fn of(path: String) -> Self {
+    pub(crate) fn of(path: String) -> Self {
         Self {
             container_id: container_id(&path),
             path: Some(path),
@@ -30,13 +30,13 @@ impl Group {
 
 /// Remembers groups by id.
 #[derive(Debug, Default)]
-pub(super) struct Groups {
+pub(crate) struct Groups {
     mount: Option<(File, String)>,
     known: HashMap<u64, Group>,
 }
 
 impl Groups {
-    pub(super) fn open() -> Self {
+    pub(crate) fn open() -> Self {
         let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
         let mount = cgroup2_mount(&String::from_utf8_lossy(&mounts))
             .and_then(|path| Some((File::open(&path).ok()?, path)));
@@ -47,7 +47,7 @@ impl Groups {
     }
 
     /// The group of that id; while it exists it is found even if the process `pid` is gone.
-    pub(super) fn find(&mut self, id: u64, pid: u32) -> &Group {
+    pub(crate) fn find(&mut self, id: u64, pid: u32) -> &Group {
         if self.known.len() >= REMEMBERED && !self.known.contains_key(&id) {
             self.known.clear();
         }
@@ -69,7 +69,7 @@ impl Groups {
 }
 
 /// Path of the group a process is in, version 2 hierarchy.
-pub(super) fn of_process(pid: u32) -> Option<String> {
+pub(crate) fn of_process(pid: u32) -> Option<String> {
     let lines = std::fs::read(format!("/proc/{pid}/cgroup")).ok()?;
     let path = lines
         .split(|&byte| byte == b'\n')
@@ -117,7 +117,7 @@ fn path_of(mount: &File, id: u64) -> io::Result<String> {
 
 /// Identity of the container a control group path names: the 64 hexadecimal digits that docker,
 /// containerd, cri-o and podman use, wherever they stand in the last parts of the path.
-pub(super) fn container_id(path: &str) -> Option<String> {
+pub(crate) fn container_id(path: &str) -> Option<String> {
     let parts = path.rsplit('/').take(3);
     parts
         .filter_map(|part| {

@@ -22,7 +22,14 @@ mod snapshot;
 
 use yinglong_sensor::{Error, Sensor};
 
-pub(crate) use self::{books::Audit, gap::boot_id};
+pub(crate) use self::{
+    books::{Audit, Books, Counted},
+    clock::Clock,
+    container::Groups,
+    convert::{Names, terminal},
+    gap::boot_id,
+    record::absolute,
+};
 pub use crate::attached::{BpfIds, hold};
 use crate::{accounts::Accounts, tree::Tree};
 
