@@ -651,17 +651,19 @@ static __always_inline __u32 calls_of(__u64 number)
 SEC("tracepoint/syscalls")
 int on_enter(struct trace_event_raw_sys_enter *ctx)
 {
-	__u32 call = calls_of(ctx->id) & 0xffff;
-	__u64 args[5];
+	/* Tracepoints of single calls set the lower half of the number only. */
+	__u32 call = calls_of((__u32)ctx->id) & 0xffff;
+	__u64 args[5] = {};
 
 	if (call == CALL_NONE || !(setting() & SETTING_ON))
 		return 0;
-	/* Written out: a loop would index the context by a variable, which is refused. */
-	args[0] = ctx->args[0];
-	args[1] = ctx->args[1];
-	args[2] = ctx->args[2];
-	args[3] = ctx->args[3];
-	args[4] = ctx->args[4];
+	/*
+	 * Not read directly: a program that reads more arguments than a call has cannot be attached
+	 * to its tracepoint. What is behind them is never looked at.
+	 */
+	bpf_probe_read_kernel(args, sizeof(args),
+			      (void *)ctx +
+				      bpf_core_field_offset(struct trace_event_raw_sys_enter, args));
 	begins(call, args);
 	return 0;
 }

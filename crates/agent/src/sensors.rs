@@ -16,6 +16,7 @@ use yinglong_sensor_linux::{
     files::{self, WebRoots},
     inventory, logins, network,
     process::{self, BpfIds},
+    syscall,
     tree::Tree,
 };
 
@@ -34,6 +35,9 @@ pub struct Loaded {
     /// Those of connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<BpfIds>,
+    /// Those of system calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub syscall: Option<BpfIds>,
 }
 
 /// What sensors need to know at their start.
@@ -148,6 +152,7 @@ impl Sensors {
             ..network::Options::from_env()
         };
         let network_tree = (tree.clone(), accounts.clone());
+        let network_loaded = loaded.clone();
         sensors.spawn(
             context,
             books,
@@ -157,11 +162,32 @@ impl Sensors {
                 let opened = network::open(tree, accounts, network_options.clone())?;
                 if let Some(ids) = opened.ids {
                     network_options.adopt = Some(ids.clone());
-                    loaded(&Loaded {
+                    network_loaded(&Loaded {
                         network: Some(ids),
                         ..Loaded::default()
                     });
                 }
+                Ok(opened.sensor)
+            }),
+        )?;
+        let mut syscall_options = syscall::Options {
+            adopt: options.adopt.syscall.clone(),
+            agent_pids: options.excluded_pids.clone(),
+            ..syscall::Options::default()
+        };
+        let syscall_tree = (tree.clone(), accounts.clone());
+        sensors.spawn(
+            context,
+            books,
+            "syscall",
+            Box::new(move || {
+                let (tree, accounts) = syscall_tree.clone();
+                let opened = syscall::open(tree, accounts, &syscall_options)?;
+                syscall_options.adopt = Some(opened.ids.clone());
+                loaded(&Loaded {
+                    syscall: Some(opened.ids),
+                    ..Loaded::default()
+                });
                 Ok(opened.sensor)
             }),
         )?;

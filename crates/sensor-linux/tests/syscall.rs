@@ -388,14 +388,16 @@ fn nothing_is_told_while_the_switch_is_off() {
     }));
     assert_eq!(outlet.syscalls(off), []);
     running.configure(switched(false));
+    let mut off = 0;
     assert!(until(|| {
-        let books = outlet.books.lock().unwrap();
-        let status = books.status.as_ref().unwrap();
-        status.reason.contains("client.syscall")
+        off = played("storm 1");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        outlet.syscalls(off).is_empty()
     }));
-    let off = played("storm 1");
-    running.stop().1.unwrap();
+    let (sensor, ended) = running.stop();
+    ended.unwrap();
     assert_eq!(outlet.syscalls(off), []);
+    assert!(sensor.status().reason.contains("client.syscall"));
 }
 
 #[test]

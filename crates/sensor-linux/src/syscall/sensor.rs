@@ -105,9 +105,11 @@ impl Syscalls {
         self.attached.ids()
     }
 
-    /// No call has a tracepoint that could be shared.
+    /// There are no tracepoints, or not all could be attached. A call that comes both ways is still
+    /// reported once, as its end finds its beginning once.
     fn without_tracepoints(&self) -> bool {
-        self.attached.ids().links.is_empty()
+        let ids = self.attached.ids();
+        ids.links.is_empty() || !ids.missing.is_empty()
     }
 
     /// Does what the configuration wants.
@@ -155,12 +157,11 @@ impl Syscalls {
         if self.setting.is_some_and(|setting| setting & ON == 0) {
             reasons.push("switched off (client.syscall)".to_owned());
         } else if self.without_tracepoints() {
-            reasons.push(
-                "no tracepoints of system calls (Linux 5.15, tracefs): every call is looked at"
-                    .to_owned(),
-            );
-        } else {
-            reasons.extend(self.attached.ids().missing.iter().cloned());
+            let why = self.attached.ids().missing.first();
+            let why = why.map_or("Linux 5.15 and tracefs are needed", String::as_str);
+            reasons.push(format!(
+                "no tracepoints of single calls ({why}): every call of the host is looked at"
+            ));
         }
         if let Some(failed) = &self.for_all_failed {
             reasons.push(format!("32-bit programs are not watched: {failed}"));
