@@ -1,9 +1,8 @@
 //! The supervisor: keeps a worker running, and keeps the kernel's records while none runs.
 //!
 //! The daemon does next to nothing, so that little can go wrong with it. It holds the BPF programs
-//! and their rings open: when the worker is killed, executions, connections and system calls keep filling
-//! them,
-//! and the next worker continues where the last one stopped.
+//! and their rings open: when the worker is killed, executions, connections and
+//! system calls keep filling them, and the next worker continues where the last one stopped.
 
 use std::{
     io::{BufRead, BufReader},

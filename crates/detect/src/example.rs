@@ -104,13 +104,13 @@ impl Delivered {
 fn typed(name: &str, value: &str) -> Result<Value, String> {
     Ok(match name {
         "ancestors" => json!(value.split('|').collect::<Vec<_>>()),
-        "memfd" | "setuid" | "truncated" | "web" => match value {
+        "memfd" | "setuid" | "success" | "truncated" | "web" => match value {
             "true" => json!(true),
             "false" => json!(false),
             _ => return Err(format!("the field `{name}` is neither true nor false")),
         },
         "pid" | "ppid" | "uid" | "euid" | "gid" | "session" | "loginuid" | "exit_code"
-        | "actor_pid" | "size" => {
+        | "actor_pid" | "auid" | "size" | "target_pid" => {
             let number = value.parse::<i64>();
             json!(number.map_err(|_| format!("the field `{name}` is not a number"))?)
         }
