@@ -2,8 +2,8 @@
 /*
  * System calls that matter for security.
  *
- * Two programs, each attached to the tracepoints of the watched calls only, so that other calls
- * cost nothing more; and two for all calls, which the agent attaches when the interface for 32-bit
+ * Two programs, each attached to the tracepoints of the watched calls only, so that no program
+ * runs at other calls; and two for all calls, which the agent attaches when the interface for 32-bit
  * programs is to be watched as well (its calls have no tracepoints), or where the kernel is too
  * old to share tracepoints.
  *

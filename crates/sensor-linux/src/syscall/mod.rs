@@ -2,7 +2,8 @@
 //!
 //! - **Guarantees**: every watched call that ended is delivered once, or counted as lost with its
 //!   reason, to the unit, also when the agent is killed at any point ([`hold`] and
-//!   [`Options::adopt`]). Other calls cost nothing, unless 32-bit programs are watched too.
+//!   [`Options::adopt`]). No program of ours runs at
+//!   other calls, unless 32-bit programs are watched too (`docs/syscalls.md` has the cost).
 //! - **Invariants**: a record leaves the ring only after its commit; the ring position in the mark
 //!   `syscall.ring` is what an adopting reader continues from. Failed executions of files that do
 //!   not exist are counted as filtered, not sent.
