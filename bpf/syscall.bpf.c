@@ -82,7 +82,7 @@ struct task_struct___pids {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4 << 20);
+	__uint(max_entries, 2 << 20);
 } ring SEC(".maps");
 
 struct {

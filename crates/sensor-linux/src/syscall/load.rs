@@ -5,7 +5,7 @@ use std::{os::fd::OwnedFd, path::Path};
 use libbpf_rs::ProgramMut;
 use yinglong_sensor::Error;
 
-use super::watched::WATCHED;
+use super::{Source, watched::WATCHED};
 use crate::{
     attached::{self, Aligned, Attached},
     tracefs,
@@ -23,7 +23,7 @@ pub(super) const FOR_ALL: [&str; 2] = ["on_any_enter", "on_any_exit"];
 
 /// Loads, and attaches what can be attached; what cannot is told in the ids. Without any
 /// tracepoint, native calls need the programs for all calls as well.
-pub(super) fn load(ring_bytes: usize) -> Result<Attached, Error> {
+pub(super) fn load(ring_bytes: usize, source: Source) -> Result<Attached, Error> {
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         return Err(unavailable(
             "the kernel has no type information (/sys/kernel/btf/vmlinux); boot a kernel built \
@@ -34,7 +34,7 @@ pub(super) fn load(ring_bytes: usize) -> Result<Attached, Error> {
         .ok()
         .and_then(|cpus| u32::try_from(cpus).ok())
         .unwrap_or(1);
-    let ring_bytes = u32::try_from(ring_bytes.next_power_of_two()).unwrap_or(4 << 20);
+    let ring_bytes = u32::try_from(ring_bytes.next_power_of_two()).unwrap_or(2 << 20);
     tracefs::with(|| {
         let mut missing = Vec::new();
         let mut attached = Attached::load_with_spare(
@@ -49,7 +49,10 @@ pub(super) fn load(ring_bytes: usize) -> Result<Attached, Error> {
                         _ => Ok(()),
                     })
             },
-            |program| Ok(hooks(program, &mut missing)),
+            |program| match source {
+                Source::Automatic => Ok(hooks(program, &mut missing)),
+                Source::EveryCall => Ok(Vec::new()),
+            },
         )
         .map_err(refused)?;
         attached.set_missing(missing);

@@ -35,9 +35,34 @@ use crate::{accounts::Accounts, tree::Tree};
 
 const STREAM: &str = "syscall";
 
+/// Where the programs run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Source {
+    /// At the tracepoints of the watched calls, or at every call where the kernel cannot do that.
+    #[default]
+    Automatic,
+    /// At every call.
+    EveryCall,
+}
+
+impl Source {
+    /// Environment variable that forces a source: `every-call`.
+    pub const VARIABLE: &'static str = "YINGLONG_SYSCALL_SOURCE";
+
+    /// The source that the environment asks for.
+    pub fn from_environment() -> Self {
+        match std::env::var(Self::VARIABLE).as_deref() {
+            Ok("every-call") => Self::EveryCall,
+            _ => Self::Automatic,
+        }
+    }
+}
+
 /// How to observe.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Where the programs run. Without effect on adopted ones.
+    pub source: Source,
     /// Programs that an earlier process loaded; loaded anew if they are gone.
     pub adopt: Option<BpfIds>,
     /// The agent's own processes: what they do is not reported, what is done to them is.
@@ -51,7 +76,8 @@ impl Default for Options {
         Self {
             adopt: None,
             agent_pids: Vec::new(),
-            ring_bytes: 4 << 20,
+            ring_bytes: 2 << 20,
+            source: Source::from_environment(),
         }
     }
 }

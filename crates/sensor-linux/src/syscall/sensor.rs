@@ -75,7 +75,7 @@ impl Syscalls {
         let was_adopted = adopted.is_some();
         let attached = match adopted {
             Some(attached) => attached,
-            None => load(options.ring_bytes)?,
+            None => load(options.ring_bytes, options.source)?,
         };
         fill_calls(&attached)?;
         set_agents(&attached, &options.agent_pids)?;
@@ -158,7 +158,7 @@ impl Syscalls {
             reasons.push("switched off (client.syscall)".to_owned());
         } else if self.without_tracepoints() {
             let why = self.attached.ids().missing.first();
-            let why = why.map_or("Linux 5.15 and tracefs are needed", String::as_str);
+            let why = why.map_or("which need Linux 5.15 and tracefs", String::as_str);
             reasons.push(format!(
                 "no tracepoints of single calls ({why}): every call of the host is looked at"
             ));
