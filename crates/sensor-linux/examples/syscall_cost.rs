@@ -1,6 +1,6 @@
 //! What watching system calls costs: CPU nanoseconds of one call, the least of many rounds.
 //!
-//! `cargo run --release -p yinglong-sensor-linux --example syscall_cost`, as root, on a quiet host.
+//! `cargo run -p yinglong-sensor-linux --example syscall_cost`, as root, on a quiet host.
 
 use std::thread;
 
