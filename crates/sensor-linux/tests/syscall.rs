@@ -496,9 +496,21 @@ fn killed(test: &str, when: Killed) {
     assert_eq!(opened.ids, *options.adopt.as_ref().unwrap());
     drop(held);
     let outlet = outlet.reopened();
-    let running = start(opened.sensor, &outlet);
+    let config = AgentConfig {
+        client: Client {
+            syscall32: true,
+            ..Client::default()
+        },
+        ..AgentConfig::default()
+    };
+    let running = start_with(opened.sensor, &outlet, config);
     let after = played("storm 100");
     assert!(until(|| outlet.syscalls(after).len() == 100));
+    // What is attached only at times was taken over too.
+    if cfg!(target_arch = "x86_64") {
+        let compat = played("compat 1");
+        assert_eq!(seen(&outlet, compat).len(), 2);
+    }
     running.stop().1.unwrap();
     for pid in [before, during, without, after] {
         assert_eq!(outlet.syscalls(pid).len(), 100);
