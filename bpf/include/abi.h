@@ -5,7 +5,7 @@
  * A record is a header, the fixed part of its type, and one variable part with u16 lengths in the
  * fixed part. All integers are in host byte order; every struct is a multiple of 8 bytes and has
  * no implicit padding. Type numbers are append-only across all programs: 1-15 process, 16-31
- * network, 48-63 names (dns.bpf.c).
+ * network, 48-63 names (dns.bpf.c), 64-79 system calls (syscall_abi.h).
  */
 #ifndef YINGLONG_ABI_H
 #define YINGLONG_ABI_H
@@ -14,7 +14,7 @@ enum record_type {
 	RECORD_EXEC = 1,
 	RECORD_FORK = 2,
 	RECORD_EXIT = 3,
-	/* 16 and up: network.bpf.c */
+	/* 16 and up: network.bpf.c; 48 and up: dns.bpf.c; 64 and up: syscall_abi.h */
 };
 
 /*

@@ -9,7 +9,7 @@ fn main() {
     let bpf =
         PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../../bpf");
     println!("cargo:rerun-if-changed={}", bpf.display());
-    for name in ["process", "network", "dns"] {
+    for name in ["process", "network", "dns", "syscall"] {
         let source = bpf.join(format!("{name}.bpf.c"));
         SkeletonBuilder::new()
             .source(&source)

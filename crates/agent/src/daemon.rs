@@ -1,8 +1,8 @@
 //! The supervisor: keeps a worker running, and keeps the kernel's records while none runs.
 //!
 //! The daemon does next to nothing, so that little can go wrong with it. It holds the BPF programs
-//! and their rings open: when the worker is killed, executions and connections keep filling them,
-//! and the next worker continues where the last one stopped.
+//! and their rings open: when the worker is killed, executions, connections and
+//! system calls keep filling them, and the next worker continues where the last one stopped.
 
 use std::{
     io::{BufRead, BufReader},
@@ -43,6 +43,7 @@ struct Held {
     _process: Vec<OwnedFd>,
     _network: Vec<OwnedFd>,
     _dns: Vec<OwnedFd>,
+    _syscall: Vec<OwnedFd>,
 }
 
 /// Runs workers until `stop` is set. `arguments` are those of the worker.
@@ -128,6 +129,12 @@ fn keep(output: ChildStdout, held: &Mutex<Held>) {
         {
             held.ids.dns = Some(ids);
             held._dns = open;
+        }
+        if let Some(ids) = loaded.syscall
+            && let Some(open) = hold_open(&ids, "system calls")
+        {
+            held.ids.syscall = Some(ids);
+            held._syscall = open;
         }
     }
 }

@@ -17,6 +17,7 @@ use yinglong_sensor_linux::{
     files::{self, WebRoots},
     inventory, logins, network,
     process::{self, BpfIds},
+    syscall,
     tree::Tree,
 };
 
@@ -38,6 +39,9 @@ pub struct Loaded {
     /// Those of questions to the domain name system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dns: Option<BpfIds>,
+    /// Those of system calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub syscall: Option<BpfIds>,
 }
 
 /// What sensors need to know at their start.
@@ -176,6 +180,7 @@ impl Sensors {
             excluded_pids: options.excluded_pids.clone(),
         };
         let dns_tree = (tree.clone(), accounts.clone());
+        let dns_loaded = loaded.clone();
         sensors.spawn(
             context,
             books,
@@ -185,11 +190,32 @@ impl Sensors {
                 let opened = dns::open(tree, accounts, dns_options.clone())?;
                 if let Some(ids) = opened.ids {
                     dns_options.adopt = Some(ids.clone());
-                    loaded(&Loaded {
+                    dns_loaded(&Loaded {
                         dns: Some(ids),
                         ..Loaded::default()
                     });
                 }
+                Ok(opened.sensor)
+            }),
+        )?;
+        let mut syscall_options = syscall::Options {
+            adopt: options.adopt.syscall.clone(),
+            agent_pids: options.excluded_pids.clone(),
+            ..syscall::Options::default()
+        };
+        let syscall_tree = (tree.clone(), accounts.clone());
+        sensors.spawn(
+            context,
+            books,
+            "syscall",
+            Box::new(move || {
+                let (tree, accounts) = syscall_tree.clone();
+                let opened = syscall::open(tree, accounts, &syscall_options)?;
+                syscall_options.adopt = Some(opened.ids.clone());
+                loaded(&Loaded {
+                    syscall: Some(opened.ids),
+                    ..Loaded::default()
+                });
                 Ok(opened.sensor)
             }),
         )?;

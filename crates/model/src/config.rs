@@ -40,6 +40,10 @@ document! {
         /// Directories to watch; a trailing `*` means recursively.
         monitor_path: Vec<String> = ["%windows%", "%system32%", "%web%", "/etc/", "/bin/",
             "/sbin/", "/usr/bin/", "/usr/sbin/"].map(str::to_owned).to_vec(),
+        /// Report system calls that matter for security.
+        syscall: bool = true,
+        /// Report those of 32-bit programs too, which costs every system call of the host a little.
+        syscall32: bool = false,
         /// Report inbound connections of hosts tagged `web`.
         web_inbound: bool = false,
         /// Peers' ports that are never reported.

@@ -24,6 +24,9 @@ pub struct BpfIds {
     pub maps: BTreeMap<String, u32>,
     /// Link ids.
     pub links: Vec<u32>,
+    /// Ids of programs that are attached only at times, by their names in the object.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub programs: BTreeMap<String, u32>,
     /// Programs that could not be attached when they were loaded, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
@@ -44,7 +47,7 @@ pub enum Error {
     /// Nothing has that id any more; load anew.
     #[error("no {what} has the id {id} any more")]
     Gone {
-        /// `map` or `link`.
+        /// `map`, `link` or `program`.
         what: &'static str,
         /// The id.
         id: u32,
@@ -68,7 +71,9 @@ fn refused(what: impl Into<String>) -> impl FnOnce(libbpf_rs::Error) -> Error {
 /// [`Error::Gone`] when one of them does not exist any more.
 pub fn hold(ids: &BpfIds) -> Result<Vec<OwnedFd>, Error> {
     let maps = ids.maps.values().map(|&id| open_map(id));
-    maps.chain(ids.links.iter().map(|&id| open_link(id)))
+    let programs = ids.programs.values().map(|&id| open_program(id));
+    maps.chain(programs)
+        .chain(ids.links.iter().map(|&id| open_link(id)))
         .collect()
 }
 
@@ -84,6 +89,8 @@ pub struct Aligned<B: ?Sized>(
 #[derive(Debug)]
 pub struct Attached {
     maps: BTreeMap<String, MapHandle>,
+    /// Programs that are attached only at times.
+    spare: BTreeMap<String, OwnedFd>,
     // Held, never read: they keep the programs attached.
     _links: Vec<OwnedFd>,
     ids: BpfIds,
@@ -91,14 +98,28 @@ pub struct Attached {
 
 impl Attached {
     /// Loads an object as `configure` wants it, and attaches every program with `attach`, which
-    /// answers the link, or `None` to go on without; see [`link`].
+    /// answers the links: none to go on without, several for a program with several hooks; see
+    /// [`link`].
     ///
     /// # Errors
     /// [`Error::Refused`] naming the step.
-    pub fn load(
+    pub fn load<L: IntoIterator<Item = OwnedFd>>(
         object: &[u8],
         configure: impl FnOnce(&mut OpenObject) -> libbpf_rs::Result<()>,
-        mut attach: impl FnMut(&ProgramMut<'_>) -> libbpf_rs::Result<Option<OwnedFd>>,
+        attach: impl FnMut(&ProgramMut<'_>) -> libbpf_rs::Result<L>,
+    ) -> Result<Self, Error> {
+        Self::load_with_spare(object, &[], configure, attach)
+    }
+
+    /// The same; programs named in `spare` are loaded but left for [`Attached::attach_spare`].
+    ///
+    /// # Errors
+    /// As [`Attached::load`].
+    pub fn load_with_spare<L: IntoIterator<Item = OwnedFd>>(
+        object: &[u8],
+        spare: &[&str],
+        configure: impl FnOnce(&mut OpenObject) -> libbpf_rs::Result<()>,
+        mut attach: impl FnMut(&ProgramMut<'_>) -> libbpf_rs::Result<L>,
     ) -> Result<Self, Error> {
         libbpf_rs::set_print(Some((PrintLevel::Warn, |_, text| {
             tracing::debug!(target: "libbpf", "{}", text.trim_end());
@@ -111,12 +132,17 @@ impl Attached {
 
         let mut attached = Self {
             maps: BTreeMap::new(),
+            spare: BTreeMap::new(),
             _links: Vec::new(),
             ids: BpfIds::default(),
         };
         for program in loaded.progs_mut() {
             let what = || format!("attach {}", program.name().display());
-            if let Some(link) = attach(&program).map_err(refused(what()))? {
+            if let Some(name) = spare.iter().find(|name| program.name() == **name) {
+                attached.keep_spare(name, &program)?;
+                continue;
+            }
+            for link in attach(&program).map_err(refused(what()))? {
                 attached.ids.links.push(link_id(&link)?);
                 attached._links.push(link);
             }
@@ -138,6 +164,7 @@ impl Attached {
         let links = ids.links.iter().map(|&id| open_link(id));
         let mut attached = Self {
             maps: BTreeMap::new(),
+            spare: BTreeMap::new(),
             _links: links.collect::<Result<_, _>>()?,
             ids: BpfIds {
                 maps: BTreeMap::new(),
@@ -152,7 +179,37 @@ impl Attached {
             })?;
             attached.insert(name.clone(), handle)?;
         }
+        for (name, &id) in &ids.programs {
+            attached.spare.insert(name.clone(), open_program(id)?);
+        }
         Ok(attached)
+    }
+
+    fn keep_spare(&mut self, name: &str, program: &ProgramMut<'_>) -> Result<(), Error> {
+        let fd = program.as_fd().try_clone_to_owned();
+        let fd = fd.map_err(Error::Descriptors)?;
+        self.ids.programs.insert(name.to_owned(), program_id(&fd)?);
+        self.spare.insert(name.to_owned(), fd);
+        Ok(())
+    }
+
+    /// Attaches a spare program to the tracepoint its section names (`tp_btf/`), for as long as
+    /// the result exists and this process runs; `None` when there is no spare program of that name.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn attach_spare(&self, name: &str) -> libbpf_rs::Result<Option<OwnedFd>> {
+        let Some(program) = self.spare.get(name) else {
+            return Ok(None);
+        };
+        // SAFETY: no name is given, as programs of this type have their own; the descriptor is open.
+        let fd =
+            unsafe { libbpf_sys::bpf_raw_tracepoint_open(std::ptr::null(), program.as_raw_fd()) };
+        if fd < 0 {
+            return Err(std::io::Error::from_raw_os_error(-fd).into());
+        }
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
     fn insert(&mut self, name: String, handle: MapHandle) -> Result<(), Error> {
@@ -244,6 +301,26 @@ fn link_id(link: &OwnedFd) -> Result<u32, Error> {
         return Err(refused("describe a link")(error.into()));
     }
     Ok(info.id)
+}
+
+fn program_id(program: &OwnedFd) -> Result<u32, Error> {
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    let mut bytes = u32::try_from(size_of_val(&info)).unwrap_or_default();
+    // SAFETY: the kernel writes at most `bytes` bytes of the structure, whose pointers are null.
+    let answer = unsafe {
+        libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &raw mut info, &raw mut bytes)
+    };
+    if answer < 0 {
+        let error = std::io::Error::from_raw_os_error(-answer);
+        return Err(refused("describe a program")(error.into()));
+    }
+    Ok(info.id)
+}
+
+fn open_program(id: u32) -> Result<OwnedFd, Error> {
+    // SAFETY: takes a number, touches no memory of ours.
+    let fd = unsafe { libbpf_sys::bpf_prog_get_fd_by_id(id) };
+    own(fd, "program", id)
 }
 
 fn open_map(id: u32) -> Result<OwnedFd, Error> {

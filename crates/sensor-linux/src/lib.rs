@@ -1,4 +1,5 @@
-//! Sensors for Linux: executions, connections, DNS questions, file changes, logins and inventories.
+//! Sensors for Linux: executions, connections, DNS questions, file changes, logins, system calls and
+//! inventories.
 //!
 //! - **Guarantees**: every sensor tells what it uses and why ([`SensorStatus`]); everything a
 //!   source lost is counted; nothing a process, a packet or a file contains can make a sensor panic.
@@ -21,5 +22,7 @@ pub mod network;
 pub mod process;
 pub mod ring;
 mod standing;
+pub mod syscall;
 pub mod text;
+mod tracefs;
 pub mod tree;

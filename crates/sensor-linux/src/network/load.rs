@@ -3,24 +3,19 @@
 use std::{
     fs::{self, File},
     os::fd::{AsRawFd, OwnedFd},
-    path::{Path, PathBuf},
-    thread,
+    path::PathBuf,
 };
 
 use libbpf_rs::{Link, ProgramMut};
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
-};
 
-use crate::attached::{self, Aligned, Attached, Error};
+use crate::{
+    attached::{self, Aligned, Attached, Error},
+    tracefs,
+};
 
 /// The compiled programs.
 static OBJECT: &Aligned<[u8]> =
     &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/network.bpf.o")));
-
-/// Where tracefs is mounted.
-const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /// Loads and attaches what can be attached; what cannot is told in the ids. The links are those
 /// that end with this process.
@@ -28,7 +23,7 @@ const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 /// # Errors
 /// The kernel refuses the programs, or the hook nothing works without.
 pub(super) fn load() -> Result<(Attached, Vec<Link>), Error> {
-    with_tracefs(|| load_programs(true).or_else(|_| load_programs(false)))
+    tracefs::with(|| load_programs(true).or_else(|_| load_programs(false)))
 }
 
 fn load_programs(with_send_length: bool) -> Result<(Attached, Vec<Link>), Error> {
@@ -84,11 +79,7 @@ fn accepts(
     bound: &mut Vec<Link>,
     missing: &mut Vec<String>,
 ) -> Option<OwnedFd> {
-    let number = TRACEFS.iter().find_map(|root| {
-        let path = format!("{root}/events/syscalls/sys_exit_{call}/id");
-        fs::read_to_string(path).ok()?.trim().parse().ok()
-    });
-    if let Some(number) = number
+    if let Some(number) = tracefs::number(&format!("sys_exit_{call}"))
         && let Ok(link) = attached::attach_tracepoint(program, number)
     {
         return Some(link);
@@ -98,35 +89,6 @@ fn accepts(
         Err(error) => missing.push(format!("sys_exit_{call} (tracefs): {error}")),
     }
     None
-}
-
-/// Runs `work` where syscall tracepoints have their numbers in a mounted tracefs. When the host
-/// has none mounted, `work` runs in a thread with a mount namespace of its own, so that nobody
-/// else sees the mount, and it ends with the thread. When it cannot be mounted, `work` finds none.
-fn with_tracefs<T: Send>(work: fn() -> T) -> T {
-    let mounted = |root: &&str| Path::new(root).join("events/syscalls").exists();
-    if TRACEFS.iter().any(mounted) {
-        return work();
-    }
-    let attached = thread::scope(|scope| {
-        let worker = scope.spawn(|| {
-            if let Err(error) = mount_tracefs() {
-                tracing::warn!(%error, "tracefs cannot be mounted");
-            }
-            work()
-        });
-        worker.join()
-    });
-    attached.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
-/// For this thread only.
-fn mount_tracefs() -> nix::Result<()> {
-    unshare(CloneFlags::CLONE_NEWNS)?;
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, "/", None::<&str>, private, None::<&str>)?;
-    let (kind, none) = (Some("tracefs"), None::<&str>);
-    mount(kind, "/sys/kernel/tracing", kind, MsFlags::empty(), none)
 }
 
 /// Where control groups version 2 are mounted; hybrid systems have them in a sub-directory.

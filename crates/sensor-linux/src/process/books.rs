@@ -13,13 +13,13 @@ pub(super) const FORKS: &str = "process.forks";
 
 /// What the kernel counted, all CPUs together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Counted {
+pub(crate) struct Counted {
     /// Executions it tried to report.
-    pub(super) executions: u64,
+    pub(crate) executions: u64,
     /// Executions that did not fit.
-    pub(super) dropped: u64,
+    pub(crate) dropped: u64,
     /// Other records that did not fit.
-    pub(super) dropped_others: u64,
+    pub(crate) dropped_others: u64,
 }
 
 impl Counted {
@@ -39,22 +39,22 @@ impl Counted {
 
 /// State of the books of one ring; the mark of a commit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Books {
+pub(crate) struct Books {
     /// Boot that the rest is about.
     pub(super) boot: String,
     /// Kernel id of the ring.
     pub(super) ring: u32,
     /// Position up to which everything is secured.
-    pub(super) position: u64,
+    pub(crate) position: u64,
     /// Executions delivered or lost so far.
-    pub(super) accounted: u64,
+    pub(crate) accounted: u64,
     /// Part of them the ring dropped.
     pub(super) dropped: u64,
 }
 
 impl Books {
     /// The books to continue: those of the mark if it is about this very ring, else new ones.
-    pub(super) fn open(boot: &str, ring: u32, mark: Option<&str>) -> Self {
+    pub(crate) fn open(boot: &str, ring: u32, mark: Option<&str>) -> Self {
         mark.and_then(|mark| mark.parse::<Self>().ok())
             .filter(|books| books.boot == boot && books.ring == ring)
             .unwrap_or_else(|| Self {
@@ -65,7 +65,7 @@ impl Books {
     }
 
     /// Enters what the ring dropped since the last time, and answers how much that is.
-    pub(super) fn drop_new(&mut self, counted: Counted) -> u64 {
+    pub(crate) fn drop_new(&mut self, counted: Counted) -> u64 {
         let new = counted.dropped.saturating_sub(self.dropped);
         self.dropped = self.dropped.max(counted.dropped);
         self.accounted += new;
@@ -73,7 +73,7 @@ impl Books {
     }
 
     /// Executions that are neither delivered nor dropped nor, the ring being empty, to come.
-    pub(super) fn missing(&self, counted: Counted) -> u64 {
+    pub(crate) fn missing(&self, counted: Counted) -> u64 {
         let dropped = counted.dropped.saturating_sub(self.dropped);
         counted
             .executions

@@ -6,12 +6,12 @@ use yinglong_model::Timestamp;
 /// Difference between the time of day and the time since boot. Made anew for every batch, because
 /// the time of day can be set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     boot_nanos: i64,
 }
 
 impl Clock {
-    pub(super) fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let now = i64::try_from(since_boot_ns()).unwrap_or(i64::MAX);
         Self {
             boot_nanos: nanos(ClockId::CLOCK_REALTIME).saturating_sub(now),
@@ -19,14 +19,14 @@ impl Clock {
     }
 
     /// The time of day, `ns` after boot.
-    pub(super) fn at(self, ns: u64) -> Timestamp {
+    pub(crate) fn at(self, ns: u64) -> Timestamp {
         let ns = i64::try_from(ns).unwrap_or(i64::MAX);
         Timestamp::from_nanos(self.boot_nanos.saturating_add(ns))
     }
 }
 
 /// Nanoseconds since boot, sleep included.
-pub(super) fn since_boot_ns() -> u64 {
+pub(crate) fn since_boot_ns() -> u64 {
     u64::try_from(nanos(ClockId::CLOCK_BOOTTIME)).unwrap_or_default()
 }
 

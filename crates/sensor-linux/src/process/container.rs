@@ -20,7 +20,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub(super) fn of(path: String) -> Self {
+    pub(crate) fn of(path: String) -> Self {
         Self {
             container_id: container_id(&path),
             path: Some(path),
@@ -69,7 +69,7 @@ impl Groups {
 }
 
 /// Path of the group a process is in, version 2 hierarchy.
-pub(super) fn of_process(pid: u32) -> Option<String> {
+pub(crate) fn of_process(pid: u32) -> Option<String> {
     let lines = std::fs::read(format!("/proc/{pid}/cgroup")).ok()?;
     let path = lines
         .split(|&byte| byte == b'\n')
@@ -117,7 +117,7 @@ fn path_of(mount: &File, id: u64) -> io::Result<String> {
 
 /// Identity of the container a control group path names: the 64 hexadecimal digits that docker,
 /// containerd, cri-o and podman use, wherever they stand in the last parts of the path.
-pub(super) fn container_id(path: &str) -> Option<String> {
+pub(crate) fn container_id(path: &str) -> Option<String> {
     let parts = path.rsplit('/').take(3);
     parts
         .filter_map(|part| {

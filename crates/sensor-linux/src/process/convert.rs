@@ -34,21 +34,14 @@ impl Converter {
             tree,
             clock: Clock::read(),
             groups: Groups::open(),
-            names: Names {
-                accounts,
-                known: HashMap::new(),
-                since: Instant::now(),
-            },
+            names: Names::new(accounts),
         }
     }
 
     /// To be called before each batch.
     pub(super) fn refresh(&mut self) {
         self.clock = Clock::read();
-        if self.names.since.elapsed().as_secs() >= NAMES_KEPT_SECS {
-            self.names.known.clear();
-            self.names.since = Instant::now();
-        }
+        self.names.refresh();
     }
 
     /// The event of a record of the kernel.
@@ -125,15 +118,32 @@ impl Converter {
     }
 }
 
+/// User names, for a moment.
 #[derive(Debug)]
-struct Names {
+pub(crate) struct Names {
     accounts: Accounts,
     known: HashMap<u32, String>,
     since: Instant,
 }
 
 impl Names {
-    fn find(&mut self, uid: u32) -> String {
+    pub(crate) fn new(accounts: Accounts) -> Self {
+        Self {
+            accounts,
+            known: HashMap::new(),
+            since: Instant::now(),
+        }
+    }
+
+    /// To be called before each batch.
+    pub(crate) fn refresh(&mut self) {
+        if self.since.elapsed().as_secs() >= NAMES_KEPT_SECS {
+            self.known.clear();
+            self.since = Instant::now();
+        }
+    }
+
+    pub(crate) fn find(&mut self, uid: u32) -> String {
         let accounts = &self.accounts;
         let name = self.known.entry(uid);
         name.or_insert_with(|| accounts.name(uid)).clone()
@@ -151,7 +161,7 @@ fn within(cwd: &str, path: &[u8]) -> String {
 }
 
 /// The kernel says `pts0`, everybody else `pts/0`.
-fn terminal(name: &[u8]) -> Option<String> {
+pub(crate) fn terminal(name: &[u8]) -> Option<String> {
     let name = printable(name);
     match name.strip_prefix("pts") {
         _ if name.is_empty() => None,

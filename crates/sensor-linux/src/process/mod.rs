@@ -23,9 +23,12 @@ mod snapshot;
 use yinglong_sensor::{Error, Sensor};
 
 pub(crate) use self::{
-    books::Audit,
+    books::{Audit, Books, Counted},
+    clock::Clock,
     container::{Group, Groups},
+    convert::{Names, terminal},
     gap::boot_id,
+    record::absolute,
 };
 pub use crate::attached::{BpfIds, hold};
 use crate::{accounts::Accounts, tree::Tree};

@@ -160,7 +160,7 @@ impl<'a> Record<'a> {
 }
 
 /// A path given leaf first, as the usual text: absolute, from the root.
-pub(super) fn absolute(names: &[u8]) -> Vec<u8> {
+pub(crate) fn absolute(names: &[u8]) -> Vec<u8> {
     let mut path = Vec::with_capacity(names.len() + 1);
     for name in names.rsplit(|&byte| byte == 0) {
         if !name.is_empty() && name != b"/" {

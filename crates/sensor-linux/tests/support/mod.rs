@@ -7,7 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use yinglong_model::{DropReason, EventData, Observation, event::Process};
+use yinglong_model::{
+    DropReason, EventData, Observation,
+    config::AgentConfig,
+    event::{Process, Syscall},
+    host::SensorStatus,
+};
 use yinglong_sensor::{Context, Error, Outlet, Sensor};
 
 /// What a sensor committed, and what it did not yet.
@@ -15,7 +20,9 @@ use yinglong_sensor::{Context, Error, Outlet, Sensor};
 pub(crate) struct Books {
     pub(crate) committed: Vec<Observation>,
     pub(crate) lost: BTreeMap<DropReason, u64>,
+    pub(crate) filtered: u64,
     pub(crate) marks: HashMap<String, String>,
+    pub(crate) status: Option<SensorStatus>,
     /// The next commit fails, as if the process were killed in it.
     pub(crate) killed: Option<Killed>,
 }
@@ -32,6 +39,7 @@ pub(crate) struct Recorder {
     pub(crate) books: Arc<Mutex<Books>>,
     pending: Vec<Observation>,
     losses: Vec<(DropReason, u64)>,
+    left_out: u64,
     marks: Vec<(String, String)>,
 }
 
@@ -44,7 +52,13 @@ impl Outlet for Recorder {
         self.losses.push((reason, count));
     }
 
-    fn filtered(&mut self, _: u64) {}
+    fn filtered(&mut self, count: u64) {
+        self.left_out += count;
+    }
+
+    fn status(&mut self, status: SensorStatus) {
+        self.books.lock().unwrap().status = Some(status);
+    }
 
     fn mark(&mut self, name: &str, value: String) {
         self.marks.push((name.into(), value));
@@ -64,6 +78,7 @@ impl Outlet for Recorder {
         for (reason, count) in self.losses.drain(..).filter(|(_, count)| *count > 0) {
             *books.lost.entry(reason).or_default() += count;
         }
+        books.filtered += std::mem::take(&mut self.left_out);
         books.marks.extend(self.marks.drain(..));
         if books.killed == Some(Killed::AfterCommit) && !books.committed.is_empty() {
             return dead();
@@ -117,14 +132,56 @@ impl Recorder {
     }
 }
 
+impl Recorder {
+    /// Committed system calls of a process, in their order.
+    pub(crate) fn syscalls(&self, pid: u32) -> Vec<Syscall> {
+        let books = self.books.lock().unwrap();
+        let all = books
+            .committed
+            .iter()
+            .filter_map(|observation| match observation {
+                Observation::Event {
+                    data: EventData::Syscall(call),
+                    ..
+                } => Some(call),
+                _ => None,
+            });
+        all.filter(|call| call.pid == pid)
+            .map(|call| (**call).clone())
+            .collect()
+    }
+}
+
+/// Waits until something holds, half a minute at most; answers whether it does.
+pub(crate) fn until(mut holds: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
 /// A sensor at work.
 pub(crate) struct Running {
     context: Context,
     thread: JoinHandle<(Box<dyn Sensor>, Result<(), Error>)>,
 }
 
-pub(crate) fn start(mut sensor: Box<dyn Sensor>, outlet: &Recorder) -> Running {
+pub(crate) fn start(sensor: Box<dyn Sensor>, outlet: &Recorder) -> Running {
+    start_with(sensor, outlet, AgentConfig::default())
+}
+
+/// The same, with a configuration.
+pub(crate) fn start_with(
+    mut sensor: Box<dyn Sensor>,
+    outlet: &Recorder,
+    config: AgentConfig,
+) -> Running {
     let context = Context::default();
+    context.set_config(config);
     let (theirs, mut outlet) = (context.clone(), outlet.clone());
     let thread = std::thread::spawn(move || {
         let result = sensor.run(&theirs, &mut outlet);
@@ -134,6 +191,11 @@ pub(crate) fn start(mut sensor: Box<dyn Sensor>, outlet: &Recorder) -> Running {
 }
 
 impl Running {
+    /// Puts a configuration in force.
+    pub(crate) fn configure(&self, config: AgentConfig) {
+        self.context.set_config(config);
+    }
+
     /// Ends it and gives it back.
     pub(crate) fn stop(self) -> (Box<dyn Sensor>, Result<(), Error>) {
         self.context.stop();

@@ -1,0 +1,111 @@
+//! Loads `bpf/syscall.bpf.c`, and attaches it to the tracepoints of the watched calls.
+
+use std::{os::fd::OwnedFd, path::Path};
+
+use libbpf_rs::ProgramMut;
+use yinglong_sensor::Error;
+
+use super::{Source, watched::WATCHED};
+use crate::{
+    attached::{self, Aligned, Attached},
+    tracefs,
+};
+
+/// Name in the status.
+pub(super) const SOURCE: &str = "ebpf";
+
+/// The compiled programs.
+static OBJECT: &Aligned<[u8]> =
+    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/syscall.bpf.o")));
+
+/// Programs for all calls.
+pub(super) const FOR_ALL: [&str; 2] = ["on_any_enter", "on_any_exit"];
+
+/// Loads, and attaches what can be attached; what cannot is told in the ids. Without any
+/// tracepoint, native calls need the programs for all calls as well.
+pub(super) fn load(ring_bytes: usize, source: Source) -> Result<Attached, Error> {
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Err(unavailable(
+            "the kernel has no type information (/sys/kernel/btf/vmlinux); boot a kernel built \
+             with CONFIG_DEBUG_INFO_BTF=y, as distributions ship since 2021",
+        ));
+    }
+    let cpus = libbpf_rs::num_possible_cpus()
+        .ok()
+        .and_then(|cpus| u32::try_from(cpus).ok())
+        .unwrap_or(1);
+    let ring_bytes = u32::try_from(ring_bytes.next_power_of_two()).unwrap_or(2 << 20);
+    tracefs::with(|| {
+        let mut missing = Vec::new();
+        let mut attached = Attached::load_with_spare(
+            &OBJECT.0,
+            &FOR_ALL,
+            |object| {
+                object
+                    .maps_mut()
+                    .try_for_each(|mut map| match map.name().to_str() {
+                        Some("ring") => map.set_max_entries(ring_bytes),
+                        Some("scratches") => map.set_max_entries(cpus),
+                        _ => Ok(()),
+                    })
+            },
+            |program| match source {
+                Source::Automatic => Ok(hooks(program, &mut missing)),
+                Source::EveryCall => Ok(Vec::new()),
+            },
+        )
+        .map_err(refused)?;
+        attached.set_missing(missing);
+        Ok(attached)
+    })
+}
+
+/// Attaches the program to its tracepoint of every watched call that this kernel has.
+fn hooks(program: &ProgramMut<'_>, missing: &mut Vec<String>) -> Vec<OwnedFd> {
+    let side = if program.name() == "on_enter" {
+        "sys_enter"
+    } else {
+        "sys_exit"
+    };
+    let mut links = Vec::new();
+    for watched in WATCHED {
+        let name = format!("{side}_{}", watched.tracepoint());
+        // A kernel without modules, for example, has no calls for them, and no tracepoints.
+        let Some(number) = tracefs::number(&name) else {
+            continue;
+        };
+        match attached::attach_tracepoint(program, number) {
+            Ok(link) => links.push(link),
+            Err(error) => missing.push(format!("{name}: {error}")),
+        }
+    }
+    links
+}
+
+fn refused(error: attached::Error) -> Error {
+    match &error {
+        attached::Error::Refused { what, source }
+            if source.kind() == libbpf_rs::ErrorKind::PermissionDenied =>
+        {
+            unavailable(format!(
+                "no permission to {what}; run the agent as root, or with CAP_BPF, CAP_PERFMON and \
+                 CAP_SYS_ADMIN"
+            ))
+        }
+        attached::Error::Refused { what, source } => unavailable(format!(
+            "the kernel refused to {what} ({source}); Linux 5.10 or later with BPF enabled is \
+             needed"
+        )),
+        other => unavailable(other.to_string()),
+    }
+}
+
+pub(super) fn unavailable(reason: impl Into<String>) -> Error {
+    Error::Unavailable {
+        source_name: SOURCE,
+        reason: format!(
+            "{}; system calls are not watched, there is no other source",
+            reason.into()
+        ),
+    }
+}
