@@ -10,10 +10,13 @@
 
 pub mod books;
 pub mod daemon;
+pub mod document;
 pub mod enrol;
 pub mod filter;
+pub mod local;
 mod outbox;
 pub mod report;
+pub mod rings;
 pub mod scanner;
 pub mod sensors;
 pub mod spools;
