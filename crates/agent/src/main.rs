@@ -33,6 +33,8 @@ enum Command {
     Record(commands::record::Args),
     /// Show which events of a recording this agent's filter keeps.
     Replay(commands::replay::Args),
+    /// Measure on this machine what the agent costs and what it misses.
+    Bench(commands::bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Status(args) => commands::status::run(&args),
         Command::Record(args) => commands::record::run(&args).map(done),
         Command::Replay(args) => commands::replay::run(&args).map(done),
+        Command::Bench(args) => commands::bench::run(&args),
     };
     match outcome {
         Ok(code) => code,

@@ -1,5 +1,6 @@
 //! The commands, and what several of them share.
 
+pub(crate) mod bench;
 pub(crate) mod daemon;
 pub(crate) mod enrol;
 pub(crate) mod record;
