@@ -11,6 +11,7 @@
 pub mod bench;
 pub mod books;
 pub mod daemon;
+pub mod doctor;
 pub mod document;
 pub mod enrol;
 pub mod filter;

@@ -29,6 +29,8 @@ enum Command {
     Run(commands::run::Args),
     /// Show what the running agent does.
     Status(commands::status::Args),
+    /// Examine what this host offers the agent, what is missing, and what to do about it.
+    Doctor(commands::doctor::Args),
     /// Write what happens on this host into a file that `yinglong replay` reads.
     Record(commands::record::Args),
     /// Show which events of a recording this agent's filter keeps.
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Daemon(args) => commands::daemon::run(args).map(done),
         Command::Run(args) => commands::run::run(args).map(done),
         Command::Status(args) => commands::status::run(&args),
+        Command::Doctor(args) => commands::doctor::run(&args),
         Command::Record(args) => commands::record::run(&args).map(done),
         Command::Replay(args) => commands::replay::run(&args).map(done),
         Command::Bench(args) => commands::bench::run(&args),

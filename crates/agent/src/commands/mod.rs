@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod daemon;
+pub(crate) mod doctor;
 pub(crate) mod enrol;
 pub(crate) mod record;
 pub(crate) mod replay;

@@ -130,7 +130,7 @@ fn mount_tracefs() -> nix::Result<()> {
 }
 
 /// Where control groups version 2 are mounted; hybrid systems have them in a sub-directory.
-fn control_group_root() -> Option<PathBuf> {
+pub(crate) fn control_group_root() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     control_group_mount(&mounts)
 }

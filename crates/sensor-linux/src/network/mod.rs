@@ -42,6 +42,7 @@ use std::error::Error as _;
 
 use yinglong_sensor::{Error, Sensor};
 
+pub(crate) use self::load::control_group_root;
 use self::{capture::Capture, kernel::Kernel, sensor::Connections};
 pub use crate::attached::{BpfIds, hold};
 use crate::{accounts::Accounts, tree::Tree};
