@@ -9,7 +9,7 @@ use yinglong_agent::bench::{
     storm::{self, Kind, Order},
 };
 
-use super::stop_on_signals;
+use super::{print, stop_on_signals};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -78,7 +78,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         What::Storm(storm) => measure(storm),
         What::Work { order } => {
             let order: Order = serde_json::from_str(order)?;
-            println!("{}", serde_json::to_string(&storm::work(&order)?)?);
+            print(&format!(
+                "{}\n",
+                serde_json::to_string(&storm::work(&order)?)?
+            ))?;
             Ok(ExitCode::SUCCESS)
         }
         What::Observe { state, watched } => {
@@ -122,9 +125,9 @@ fn measure(args: &Storm) -> anyhow::Result<ExitCode> {
     };
     let report = bench::run(&plan, &stop, &|line| eprintln!("{line}"))?;
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        print(&format!("{}\n", serde_json::to_string(&report)?))?;
     } else {
-        print!("{}", report.table());
+        print(&report.table())?;
     }
     Ok(match report.lost_by_agent() {
         0 => ExitCode::SUCCESS,

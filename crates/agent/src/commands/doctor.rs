@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
 use yinglong_agent::doctor::{self, Language, Report, State};
 
-use super::State as Folder;
+use super::{State as Folder, print};
 
 /// Tries what the agent needs and undoes it again; changes nothing. Ends with status 0 when all is
 /// well, 1 when the agent works with fallbacks, 2 when it cannot watch something.
@@ -38,14 +38,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let report = doctor::examine(&args.state.state, language);
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        print(&format!("{}\n", serde_json::to_string(&report)?))?;
     } else {
-        print(&report);
+        print(&text(&report))?;
     }
     Ok(ExitCode::from(report.exit_code()))
 }
 
-fn print(report: &Report) {
+fn text(report: &Report) -> String {
     let english = report.language == Language::En;
     let mut table = Table::new();
     table
@@ -64,16 +64,23 @@ fn print(report: &Report) {
         }
         table.add_row([word(check.state, english), &check.title, &found]);
     }
-    println!("{table}");
+    let mut text = String::new();
+    for line in table.lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
     let verdict = match (report.verdict, english) {
         (State::Ok | State::Unused, true) => "all is well",
         (State::Ok | State::Unused, false) => "一切正常",
-        (State::Fallback, true) => "everything is watched, some of it in a lesser way",
-        (State::Fallback, false) => "全部可监控，部分采用后备方式",
+        (State::Fallback, true) => {
+            "everything is watched; the rows that say fallback tell what could be better"
+        }
+        (State::Fallback, false) => "全部可监控；标为“后备”的行说明可改进之处",
         (State::Missing, true) => "something cannot be watched: see the rows that say MISSING",
         (State::Missing, false) => "有内容无法监控，参见标为“缺失”的行",
     };
-    println!("\n{verdict}");
+    text.push_str(&format!("\n{verdict}\n"));
+    text
 }
 
 const fn word(state: State, english: bool) -> &'static str {

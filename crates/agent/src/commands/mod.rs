@@ -174,6 +174,14 @@ pub(crate) fn books(ledger: &Ledger) -> String {
     text
 }
 
+/// Writes to standard output; an end of the pipe is an error like any other, not a panic.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
 /// A flag that SIGTERM and SIGINT set.
 pub(crate) fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
     use tokio::signal::unix::{SignalKind, signal};
