@@ -288,6 +288,13 @@ fn without_a_server_a_command_says_what_to_name() {
 }
 
 #[test]
+fn what_only_debugging_follows_is_refused_otherwise() {
+    let output = run(&["run", "--server", "127.0.0.1:9", "--unfiltered"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("with --debug only"));
+}
+
+#[test]
 fn without_a_running_agent_the_status_says_where_it_looked() {
     let state = tempfile::tempdir().unwrap();
     let folder = state.path().to_str().unwrap();

@@ -109,6 +109,17 @@ pub(crate) struct Follow {
 }
 
 impl Follow {
+    /// Refuses what would have no effect: with a server, the server's configuration is followed.
+    pub(crate) fn refuse(&self, without: &str) -> anyhow::Result<()> {
+        if self.config.is_some() || self.unfiltered || !self.watched.is_empty() {
+            bail!(
+                "--config, --unfiltered and --watch work with {without} only; otherwise the server's \
+                 configuration is followed"
+            );
+        }
+        Ok(())
+    }
+
     pub(crate) fn config(&self) -> anyhow::Result<AgentConfig> {
         let remembered = self.state.state.join("config.json");
         let mut config = match &self.config {

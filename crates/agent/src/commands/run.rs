@@ -44,6 +44,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if args.debug {
         return debug(&args);
     }
+    args.follow.refuse("--debug")?;
     args.line.check()?;
     // A worker without its daemon would be in the way of the next one.
     if args.supervised {
