@@ -41,6 +41,7 @@ impl Bpftrace {
             Kind::Connect => bail!("it cannot tell connections of a storm apart"),
         };
         let output = order.folder.join("bpftrace");
+        let errors = order.folder.join("bpftrace-errors");
         let file = File::create(&output)?;
         let child = Command::new("bpftrace")
             .args([
@@ -49,14 +50,17 @@ impl Bpftrace {
             ])
             .stdin(Stdio::null())
             .stdout(file)
-            .stderr(Stdio::null())
+            .stderr(File::create(&errors)?)
             .spawn()
             .context("it cannot be run; install bpftrace")?;
         let mut trace = Self { child, output };
         let until = Instant::now() + START;
         while !trace.text().contains(READY) {
             if let Some(status) = trace.child.try_wait()? {
-                bail!("it ended at once ({status})");
+                let errors = fs::read(&errors).unwrap_or_default();
+                let errors = String::from_utf8_lossy(&errors);
+                let last = errors.trim_end().lines().last().unwrap_or_default();
+                bail!("it ended at once ({status}): {last}");
             }
             if Instant::now() >= until {
                 bail!("it did not start within {START:?}");

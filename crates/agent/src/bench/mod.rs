@@ -140,7 +140,7 @@ fn watched(plan: &Plan, watcher: Watcher, token: &str) -> anyhow::Result<Run> {
             let peak = peak.end();
             let last = observer.end()?;
             let mut run = Run::new(&order, &figures);
-            run.agent(&before, &after, &last, peak);
+            run.agent(&order, &before, &after, &last, peak);
             run.captured(seen::in_spool(observer.state(), &order)?);
             Ok(run)
         }

@@ -30,6 +30,8 @@ pub struct Run {
     pub captured: Option<u32>,
     /// Operations it did not see.
     pub lost: Option<u32>,
+    /// Observations of the agent meanwhile that are not of the storm: what else happened here.
+    pub foreign: Option<u64>,
     /// What it says it lost, by stream and reason.
     pub drops: BTreeMap<String, u64>,
     /// Load of the machine before the storm.
@@ -58,6 +60,7 @@ impl Run {
     /// Takes in what the agent says about itself before, after, and at its end.
     pub(super) fn agent(
         &mut self,
+        order: &Order,
         before: &Snapshot,
         after: &Snapshot,
         last: &Snapshot,
@@ -66,6 +69,14 @@ impl Run {
         let cpu = after.usage.cpu_ms.saturating_sub(before.usage.cpu_ms);
         self.watcher_cpu_ms = Some(cpu);
         self.memory(Some(peak));
+        let emitted = |snapshot: &Snapshot, of_storm: bool| -> u64 {
+            let streams = snapshot.ledger.streams.iter();
+            let chosen = streams.filter(|(stream, _)| (*stream == order.kind.stream()) == of_storm);
+            chosen.map(|(_, books)| books.emitted).sum()
+        };
+        let new = |of_storm| emitted(after, of_storm).saturating_sub(emitted(before, of_storm));
+        let own = u64::from(order.count) * order.kind.observations();
+        self.foreign = Some(new(false) + new(true).saturating_sub(own));
         for (stream, books) in &last.ledger.streams {
             let earlier = before.ledger.streams.get(stream);
             for (reason, count) in &books.dropped {
@@ -173,6 +184,14 @@ impl Report {
                 "the machine was busy before the first storm (load {:.1} on {} processors): times are \
                  noisy, counts of losses are not",
                 self.load, self.cpus
+            ));
+        }
+        let runs = self.series.iter().flat_map(|series| &series.runs);
+        let foreign = runs.filter_map(|run| run.foreign).max().unwrap_or_default();
+        if foreign > u64::from(self.count) / 10 {
+            self.notes.push(format!(
+                "up to {foreign} other things happened on this machine during a storm, and the agent's \
+                 time has them in it"
             ));
         }
         if least(&none).is_some_and(|wall| wall < 500.0) {

@@ -59,6 +59,17 @@ impl Kind {
         }
     }
 
+    /// Most observations that one operation makes.
+    pub const fn observations(self) -> u64 {
+        match self {
+            Self::Exec => 1,
+            // A loopback connection has two sides.
+            Self::Connect => 2,
+            // Created, written, removed; how much of it is told together is a matter of time.
+            Self::File => 3,
+        }
+    }
+
     /// Stream whose books count it.
     pub const fn stream(self) -> &'static str {
         match self {
