@@ -234,6 +234,10 @@ pub fn clock_is_synchronized() -> io::Result<bool> {
 ///
 /// # Errors
 /// The kernel's answer.
+#[allow(
+    clippy::useless_conversion,
+    reason = "these numbers are shorter on 32-bit systems"
+)]
 pub fn free_bytes(path: &std::path::Path) -> io::Result<u64> {
     use std::os::unix::ffi::OsStrExt as _;
     let path = CString::new(path.as_os_str().as_bytes())?;
