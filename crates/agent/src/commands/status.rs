@@ -9,8 +9,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use yinglong_agent::worker::{self, Status};
-use yinglong_model::Timestamp;
+use yinglong_agent::{
+    scanner,
+    worker::{self, Status},
+};
+use yinglong_model::{Timestamp, host::SensorStatus};
 
 use super::{State, books, print};
 
@@ -57,8 +60,7 @@ fn trouble(status: &Status, now: Timestamp, alive: bool) -> Vec<String> {
         found.push("the agent has not written its status for a while; it may hang".to_owned());
     }
     for sensor in &status.report.sensors {
-        // The scanner is optional, and off is a choice.
-        if !sensor.running && sensor.stream != yinglong_agent::scanner::STREAM {
+        if !sensor.running && !is_optional(sensor) {
             found.push(format!("{} is not observed", sensor.stream));
         }
     }
@@ -68,6 +70,11 @@ fn trouble(status: &Status, now: Timestamp, alive: bool) -> Vec<String> {
         }
     }
     found
+}
+
+/// The scanner need not be there, and off is a choice.
+fn is_optional(sensor: &SensorStatus) -> bool {
+    sensor.stream == scanner::STREAM
 }
 
 fn show(status: &Status, now: Timestamp, trouble: &[String]) -> String {
@@ -127,6 +134,7 @@ fn show(status: &Status, now: Timestamp, trouble: &[String]) -> String {
     for sensor in &report.sensors {
         let words = match sensor.running {
             true => "observing by",
+            false if is_optional(sensor) => "off,",
             false => "NOT OBSERVING,",
         };
         let reason = match sensor.reason.is_empty() {
@@ -179,8 +187,6 @@ fn duration(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use yinglong_model::host::SensorStatus;
-
     use super::*;
 
     fn status() -> Status {
