@@ -8,12 +8,17 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod books;
 pub mod daemon;
+pub mod doctor;
+pub mod document;
 pub mod enrol;
 pub mod filter;
+pub mod local;
 mod outbox;
 pub mod report;
+pub mod rings;
 pub mod scanner;
 pub mod sensors;
 pub mod spools;

@@ -83,21 +83,26 @@ impl Reporter {
     }
 
     fn usage(&self) -> AgentUsage {
-        let spool = self.books.spool().usage();
-        let cpu = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {
-            usage.user_time().num_milliseconds() + usage.system_time().num_milliseconds()
-        });
-        AgentUsage {
-            cpu_ms: u64::try_from(cpu).unwrap_or_default(),
-            pss_bytes: fs::read_to_string("/proc/self/smaps_rollup").map_or(0, |text| pss(&text)),
-            spool_bytes: spool.bytes,
-            spool_events: spool.records,
-        }
+        usage(&self.books)
+    }
+}
+
+/// What this process costs its host, with what waits in the spool of `books`.
+pub(crate) fn usage(books: &Books) -> AgentUsage {
+    let spool = books.spool().usage();
+    let cpu = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {
+        usage.user_time().num_milliseconds() + usage.system_time().num_milliseconds()
+    });
+    AgentUsage {
+        cpu_ms: u64::try_from(cpu).unwrap_or_default(),
+        pss_bytes: fs::read_to_string("/proc/self/smaps_rollup").map_or(0, |text| pss(&text)),
+        spool_bytes: spool.bytes,
+        spool_events: spool.records,
     }
 }
 
 /// Proportional set size in bytes, from the text of `smaps_rollup`; 0 when it has none.
-fn pss(rollup: &str) -> u64 {
+pub(crate) fn pss(rollup: &str) -> u64 {
     rollup
         .lines()
         .find_map(|line| line.strip_prefix("Pss:"))

@@ -267,6 +267,11 @@ impl Sensors {
         self.board.clone()
     }
 
+    /// Whether every sensor has said how it stands: observing, or why not.
+    pub fn all_told(&self) -> bool {
+        self.board.statuses().len() >= self.threads.len()
+    }
+
     /// Web roots found so far.
     pub fn roots(&self) -> WebRoots {
         self.roots.clone()

@@ -1,11 +1,12 @@
 //! The worker: sensors, spool and uplink in one process, until told to stop.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::Write as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context as _;
@@ -14,16 +15,19 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, watch},
 };
-use yinglong_model::{config::AgentConfig, host::HostReport};
+use yinglong_model::{Timestamp, config::AgentConfig, host::HostReport};
 use yinglong_proto::v1;
 use yinglong_sensor::Context;
+use yinglong_sensor_linux::attached::RingFill;
 
 use crate::{
+    bench::machine::{self, Memory},
     books::Books,
     enrol::{self, Identity},
     filter::Filter,
     outbox::SpoolOutbox,
     report::Reporter,
+    rings::Rings,
     scanner,
     sensors::{self, Loaded, Sensors},
     spools::{self, Earlier},
@@ -70,7 +74,22 @@ pub struct Status {
     pub link: String,
     /// Facts, sensors and books.
     pub report: HostReport,
+    /// When this was written.
+    pub written_at: Option<Timestamp>,
+    /// When the worker started.
+    pub started_at: Option<Timestamp>,
+    /// Process id of the worker.
+    pub pid: u32,
+    /// Size of the spool when it is full, in bytes.
+    pub spool_limit_bytes: u64,
+    /// How full the rings between kernel and agent are, by stream.
+    pub rings: BTreeMap<String, RingFill>,
+    /// Memory of the worker.
+    pub memory: Memory,
 }
+
+/// A status file older than this is of a worker that has ended or hangs.
+pub const STATUS_STALE: Duration = Duration::from_secs(20);
 
 /// Path of the status file.
 pub fn status_path(state: &Path) -> PathBuf {
@@ -110,7 +129,15 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         adopt: options.adopt.clone(),
         excluded_pids: pids,
     };
-    let sensors = Sensors::start(&context, &books, &sensor_options, announce)
+    let rings = Rings::default();
+    let loaded = {
+        let rings = rings.clone();
+        move |loaded: &Loaded| {
+            rings.loaded(loaded);
+            announce(loaded);
+        }
+    };
+    let sensors = Sensors::start(&context, &books, &sensor_options, loaded)
         .context("the sensors cannot be started")?;
     let scanner = scanner::start(&context, &books, &sensors.board(), options.scanner.clone())
         .context("the scanner's keeper cannot be started")?;
@@ -131,7 +158,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
             stopped = stop_signal() => stopped,
             ended = line.run(spools.earlier, board) => ended,
             () = keep_synced(&books) => Ok(()),
-            () = keep_status(&options.state, &reporter, &inbox, &line) => Ok(()),
+            () = keep_status(&options, &reporter, &inbox, &line, &rings) => Ok(()),
         }?;
         tracing::info!("stopping");
         context.stop();
@@ -185,7 +212,14 @@ async fn keep_synced(books: &Books) {
     }
 }
 
-async fn keep_status(state: &Path, reporter: &Reporter, settings: &Settings, line: &Line) {
+async fn keep_status(
+    options: &Options,
+    reporter: &Reporter,
+    settings: &Settings,
+    line: &Line,
+    rings: &Rings,
+) {
+    let started_at = Timestamp::from(SystemTime::now());
     let link = line.link.subscribe();
     let mut told = None;
     let mut ticks = tokio::time::interval(STATUS_INTERVAL);
@@ -200,6 +234,12 @@ async fn keep_status(state: &Path, reporter: &Reporter, settings: &Settings, lin
             agent_id: line.agent_id.clone(),
             link: words,
             report: reporter.report(),
+            written_at: Some(Timestamp::from(SystemTime::now())),
+            started_at: Some(started_at),
+            pid: std::process::id(),
+            spool_limit_bytes: options.spool_bytes,
+            rings: rings.fill(),
+            memory: machine::memory(std::process::id()),
         };
         settings.detected(&status.report.tags);
         // What kind of host this is should be known at once, not a heartbeat later.
@@ -208,7 +248,7 @@ async fn keep_status(state: &Path, reporter: &Reporter, settings: &Settings, lin
             told = Some(kind);
             line.report_now.notify_one();
         }
-        let path = status_path(state);
+        let path = status_path(&options.state);
         let written = serde_json::to_vec(&status)
             .map_err(std::io::Error::from)
             .and_then(|text| replace(&path, &text));

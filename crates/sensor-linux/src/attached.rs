@@ -17,6 +17,8 @@ use libbpf_rs::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::ring::Ring;
+
 /// Kernel ids of everything a sensor attached. Ids are unique until the next boot.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BpfIds {
@@ -75,6 +77,29 @@ pub fn hold(ids: &BpfIds) -> Result<Vec<OwnedFd>, Error> {
     maps.chain(programs)
         .chain(ids.links.iter().map(|&id| open_link(id)))
         .collect()
+}
+
+/// How full a ring is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RingFill {
+    /// Bytes that are not committed yet.
+    pub used_bytes: u64,
+    /// Size in bytes.
+    pub size_bytes: u64,
+}
+
+/// Looks at the ring of programs without reading from it; `None` when they have none any more, or
+/// this process may not open it.
+pub fn ring_fill(ids: &BpfIds) -> Option<RingFill> {
+    let id = ["ring", "records"]
+        .iter()
+        .find_map(|name| ids.maps.get(*name))?;
+    let map = MapHandle::from_map_id(*id).ok()?;
+    let used = Ring::fill(map.as_fd()).ok()?;
+    Some(RingFill {
+        used_bytes: u64::try_from(used).ok()?,
+        size_bytes: u64::from(map.max_entries()),
+    })
 }
 
 /// An object file in memory, aligned as ELF readers expect it.

@@ -19,6 +19,7 @@ pub mod files;
 pub mod inventory;
 pub mod logins;
 pub mod network;
+pub mod probe;
 pub mod process;
 pub mod ring;
 mod standing;

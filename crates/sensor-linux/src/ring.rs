@@ -59,9 +59,7 @@ impl Ring {
     /// # Errors
     /// It cannot be mapped, or `data_bytes` is not a power of two of at least a page.
     pub fn map(fd: BorrowedFd<'_>, data_bytes: usize) -> io::Result<Self> {
-        let page_bytes = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?
-            .and_then(|bytes| usize::try_from(bytes).ok())
-            .ok_or(io::ErrorKind::Unsupported)?;
+        let page_bytes = page_bytes()?;
         if !data_bytes.is_power_of_two() || data_bytes < page_bytes {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -79,6 +77,20 @@ impl Ring {
             data_bytes,
             position,
         })
+    }
+
+    /// Bytes between what was given up and what the kernel has written, of a ring somebody else
+    /// reads. Maps the two counters only, so that looking costs neither memory nor time.
+    ///
+    /// # Errors
+    /// It cannot be mapped.
+    pub fn fill(fd: BorrowedFd<'_>) -> io::Result<usize> {
+        let page_bytes = page_bytes()?;
+        let consumer = Mapping::new(fd, page_bytes, 0, libc::PROT_READ)?;
+        let producer = Mapping::new(fd, page_bytes, page_bytes, libc::PROT_READ)?;
+        let consumed = consumer.counter().load(Ordering::Acquire);
+        let produced = producer.counter().load(Ordering::Acquire);
+        Ok(produced.wrapping_sub(consumed))
     }
 
     /// Waits until there is something to read, at most for `timeout`; `false` when there is not.
@@ -201,6 +213,12 @@ impl Ring {
             self.advance();
         }
     }
+}
+
+fn page_bytes() -> io::Result<usize> {
+    nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
 /// Memory shared with the kernel.
@@ -332,6 +350,7 @@ mod tests {
         fake.push(0, b"one");
         fake.push(0, b"twotwotwo");
         let mut ring = fake.ring();
+        assert_eq!(Ring::fill(fake.file.as_fd()).unwrap(), fake.produced);
         assert_eq!(read(&mut ring, NO_LIMIT), [&b"one"[..], b"twotwotwo"]);
         assert_eq!(fake.consumed(), 0);
         assert!(ring.drained());
@@ -343,6 +362,7 @@ mod tests {
         assert_eq!(read(&mut ring, NO_LIMIT).len(), 2);
         ring.advance();
         assert_eq!(fake.consumed(), fake.produced);
+        assert_eq!(Ring::fill(fake.file.as_fd()).unwrap(), 0);
         assert!(read(&mut fake.ring(), NO_LIMIT).is_empty());
     }
 
