@@ -96,7 +96,7 @@ pub fn open(tree: Tree, accounts: Accounts, options: Options) -> Result<Opened, 
         match Kernel::open(options.adopt.as_ref()) {
             Ok(kernel) => {
                 reasons.extend(kernel.missing().iter().cloned());
-                source = Some(From::Kernel(kernel));
+                source = Some(From::Kernel(Box::new(kernel)));
             }
             Err(error) => {
                 let cause = error.source().map(|cause| format!(": {cause}"));

@@ -37,7 +37,7 @@ pub(super) struct Names {
 /// Where packets come from.
 pub(super) enum Source {
     /// From the sockets of the host.
-    Kernel(Kernel),
+    Kernel(Box<Kernel>),
     /// From its interfaces.
     Capture(Box<Capture>),
 }
