@@ -63,11 +63,7 @@ struct AsWritten(System);
 
 impl Mapping for AsWritten {
     fn bindings(&self, _: &LogSource) -> Result<Vec<Binding>, String> {
-        Ok(vec![Binding {
-            class: RECORDS,
-            system: self.0,
-            condition: None,
-        }])
+        Ok(vec![Binding::whole(RECORDS, self.0)])
     }
 
     fn field(&self, _: &Binding, name: &str) -> String {
