@@ -5,7 +5,9 @@ use yinglong_model::{event::System, rule::Rule};
 use crate::{
     Diagnostic, Source, TYPES,
     checked::{Checked, Condition, Test, compiled},
+    ir::Compiled,
     pattern,
+    taxonomy::{self, Feed},
     vocabulary::{Domain, SYSTEMS},
 };
 
@@ -29,9 +31,13 @@ pub fn check(rule: &Rule) -> (Option<Checked>, Vec<Diagnostic>) {
     }
     let checked = source.map(|source| {
         let conditions = conditions(source, rule, &mut found);
+        let compiled = compiled(rule, source, system.flatten(), &conditions);
+        if !found.iter().any(Diagnostic::is_error) {
+            found.extend(unprovided(&compiled));
+        }
         Checked {
             rule: normalized(rule),
-            compiled: compiled(rule, source, system.flatten(), &conditions),
+            compiled,
         }
     });
     for diagnostic in &mut found {
@@ -39,6 +45,22 @@ pub fn check(rule: &Rule) -> (Option<Checked>, Vec<Diagnostic>) {
     }
     let refused = found.iter().any(Diagnostic::is_error);
     (checked.filter(|_| !refused), found)
+}
+
+/// Says why a rule can never fire when no agent sends what it needs.
+fn unprovided(rule: &Compiled) -> Option<Diagnostic> {
+    let mut reasons = Vec::new();
+    for target in &rule.targets {
+        match taxonomy::unfireable(target, Feed::Agents) {
+            Ok(_) => return None,
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    let reason = reasons.into_iter().next()?;
+    Some(Diagnostic::warning(
+        "system",
+        format!("{reason}, so this rule can never fire"),
+    ))
 }
 
 /// What people call the rule.

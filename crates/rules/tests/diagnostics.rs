@@ -183,7 +183,7 @@ fn a_rule_that_can_fire_is_not_reported() {
             true,
             json!({"hash": is("D41D8CD98F00B204E9800998ECF8427E")}),
         ),
-        conditions("process", true, json!({"exit_code": is("-9")})),
+        conditions("process", true, json!({"uid": is("1000")})),
         conditions("connection", true, json!({"dir": is("OUT")})),
         conditions("service", true, json!({"started": is("True")})),
         conditions(
@@ -196,6 +196,31 @@ fn a_rule_that_can_fire_is_not_reported() {
         let (loaded, diagnostics) = check(&rule);
         assert!(loaded && diagnostics.is_empty(), "{rule}: {diagnostics:#?}");
     }
+}
+
+#[test]
+fn a_rule_over_what_no_agent_of_its_system_sends_is_loaded_and_reported() {
+    let is = |data: &str| json!({"type": "string", "data": data});
+    let mut windows = conditions("dns", true, json!({"query": is("example.org")}));
+    windows["system"] = json!("windows");
+    let unfilled = conditions("process", true, json!({"exit_code": is("-9")}));
+    for (rule, reason) in [
+        (windows, "no sensor provides events of dns on windows"),
+        (unfilled, "no sensor provides field `exit_code` on linux"),
+    ] {
+        let (loaded, diagnostics) = check(&rule);
+        assert!(loaded, "{rule}: {diagnostics:#?}");
+        let [warning] = &diagnostics[..] else {
+            panic!("{rule}: {diagnostics:#?}");
+        };
+        assert_eq!(warning.severity, Severity::Warning);
+        assert_eq!(warning.path, "system");
+        assert!(warning.reason.starts_with(reason), "{}", warning.reason);
+        assert!(warning.reason.ends_with("never fire"), "{}", warning.reason);
+    }
+    let mut both = conditions("dns", true, json!({"query": is("example.org")}));
+    both["system"] = json!("all");
+    assert_eq!(check(&both), (true, Vec::new()));
 }
 
 #[test]
