@@ -150,18 +150,8 @@ struct {
 	__type(value, struct scratch);
 } scratches SEC(".maps");
 
-static volatile __u64 last_wake_ns;
-
-static __always_inline __u64 wake_flag(__u64 now)
-{
-	__u64 since = now - last_wake_ns;
-
-	if (since < WAKE_MINIMUM_NS ||
-	    (since < WAKE_PERIOD_NS && bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) < WAKE_BYTES))
-		return BPF_RB_NO_WAKEUP;
-	last_wake_ns = now;
-	return BPF_RB_FORCE_WAKEUP;
-}
+#include "include/wake.h"
+#include "include/path.h"
 
 static __always_inline __u32 setting(void)
 {
@@ -341,48 +331,6 @@ static __always_inline void begins(__u32 call, __u64 *args)
 	for (int index = 0; index < 5; index++)
 		pending.args[index] = args[index];
 	bpf_map_update_elem(&begun, &thread, &pending, BPF_ANY);
-}
-
-/* Appends the names of a path, leaf first, crossing mounts; sets cut when it is not complete. */
-static __always_inline void put_path(struct scratch *s, struct dentry *dentry, struct vfsmount *vfs,
-				     __u32 limit)
-{
-	struct mount *mount = (void *)vfs - bpf_core_field_offset(struct mount, mnt);
-
-	s->cut = 1;
-	for (int level = 0; level < PATH_LEVELS; level++) {
-		struct dentry *root = BPF_CORE_READ(mount, mnt.mnt_root);
-		struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
-
-		if (dentry == root) {
-			struct mount *up = BPF_CORE_READ(mount, mnt_parent);
-
-			if (up == mount || !up) {
-				s->cut = 0;
-				return;
-			}
-			dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-			mount = up;
-			continue;
-		}
-
-		__u32 at = s->used;
-
-		if (at > limit - NAME_SPACE || at > SYSCALL_DATA_MAX - NAME_SPACE)
-			return;
-
-		long length = bpf_probe_read_kernel_str(&s->data[at], NAME_SPACE,
-							BPF_CORE_READ(dentry, d_name.name));
-		if (length <= 0)
-			return;
-		s->used = at + length;
-		/* A file without a directory, such as a memfd: its name is all there is. */
-		if (parent == dentry) {
-			s->cut = 0;
-			return;
-		}
-		dentry = parent;
-	}
 }
 
 /* Appends a text of the caller; returns its length with its NUL. */
