@@ -62,6 +62,27 @@ pub enum Error {
     Descriptors(#[source] std::io::Error),
 }
 
+impl Error {
+    /// The error and what to do about it, in words.
+    pub(crate) fn advice(&self) -> String {
+        match self {
+            Self::Refused { what, source }
+                if source.kind() == libbpf_rs::ErrorKind::PermissionDenied =>
+            {
+                format!(
+                    "no permission to {what}; run the agent as root, or with CAP_BPF, CAP_PERFMON \
+                     and CAP_SYS_ADMIN"
+                )
+            }
+            Self::Refused { what, source } => format!(
+                "the kernel refused to {what} ({source}); Linux 5.10 or later with BPF enabled is \
+                 needed"
+            ),
+            other => other.to_string(),
+        }
+    }
+}
+
 fn refused(what: impl Into<String>) -> impl FnOnce(libbpf_rs::Error) -> Error {
     let what = what.into();
     move |source| Error::Refused { what, source }

@@ -257,21 +257,7 @@ fn load(ring_bytes: usize) -> Result<Attached, Error> {
         },
         |program| attached::link(&program.attach()?).map(Some),
     )
-    .map_err(|error| match &error {
-        attached::Error::Refused { what, source }
-            if source.kind() == libbpf_rs::ErrorKind::PermissionDenied =>
-        {
-            unavailable(format!(
-                "no permission to {what}; run the agent as root, or with CAP_BPF, CAP_PERFMON and \
-                 CAP_SYS_ADMIN"
-            ))
-        }
-        attached::Error::Refused { what, source } => unavailable(format!(
-            "the kernel refused to {what} ({source}); Linux 5.10 or later with BPF enabled is \
-             needed"
-        )),
-        other => unavailable(other.to_string()),
-    })
+    .map_err(|error| unavailable(error.advice()))
 }
 
 /// Leaves the agent's own processes, and what they start, out of the reports (M07).

@@ -83,21 +83,7 @@ fn hooks(program: &ProgramMut<'_>, missing: &mut Vec<String>) -> Vec<OwnedFd> {
 }
 
 fn refused(error: attached::Error) -> Error {
-    match &error {
-        attached::Error::Refused { what, source }
-            if source.kind() == libbpf_rs::ErrorKind::PermissionDenied =>
-        {
-            unavailable(format!(
-                "no permission to {what}; run the agent as root, or with CAP_BPF, CAP_PERFMON and \
-                 CAP_SYS_ADMIN"
-            ))
-        }
-        attached::Error::Refused { what, source } => unavailable(format!(
-            "the kernel refused to {what} ({source}); Linux 5.10 or later with BPF enabled is \
-             needed"
-        )),
-        other => unavailable(other.to_string()),
-    }
+    unavailable(error.advice())
 }
 
 pub(super) fn unavailable(reason: impl Into<String>) -> Error {
