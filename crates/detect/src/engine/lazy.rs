@@ -16,9 +16,9 @@ use super::gate::Gate;
 
 /// Bytes the compiled form of one expression may take. Public rules have expressions that need
 /// more than the default of 10 MiB when Unicode classes are repeated.
-const REGEX_BYTES: usize = 50 << 20;
+pub(crate) const REGEX_BYTES: usize = 50 << 20;
 /// Bytes of cached states one expression may take while it runs; beyond, it runs slower.
-const REGEX_CACHE_BYTES: usize = 1 << 20;
+pub(crate) const REGEX_CACHE_BYTES: usize = 1 << 20;
 /// An expression whose bound is no larger cannot exceed the limit of any rule language.
 const SURELY_SMALL_BYTES: usize = 4 << 20;
 

@@ -8,14 +8,9 @@ use yinglong_model::Timestamp;
 use yinglong_rules::ir::{Comparison, Likeness, Number, Pattern, Piece, TimePart};
 
 use super::{
-    lazy::Lazy,
+    lazy::{Lazy, REGEX_BYTES, REGEX_CACHE_BYTES},
     literals::{Anchor, Literals},
 };
-
-/// Bytes the compiled form of a pattern may take.
-const REGEX_BYTES: usize = 50 << 20;
-/// Bytes of cached states one expression may take while it runs; beyond, it runs slower.
-const REGEX_CACHE_BYTES: usize = 1 << 20;
 
 /// A test of one value.
 pub(crate) struct Predicate {
