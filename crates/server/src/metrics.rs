@@ -22,54 +22,34 @@ pub fn render(server: &Server) -> yinglong_store::Result<String> {
     let mut text = Text::default();
     let progress = server.progress();
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    text.family(
+    text.single(
         "yinglong_pipeline_events_total",
         "counter",
         "Events stored since start.",
-    );
-    text.sample(
-        "yinglong_pipeline_events_total",
-        &[],
         load(&progress.events),
     );
-    text.family(
+    text.single(
         "yinglong_pipeline_alerts_total",
         "counter",
         "Alerts raised since start.",
-    );
-    text.sample(
-        "yinglong_pipeline_alerts_total",
-        &[],
         load(&progress.alerts),
     );
-    text.family(
+    text.single(
         "yinglong_pipeline_retries_total",
         "counter",
         "Steps taken again since start.",
-    );
-    text.sample(
-        "yinglong_pipeline_retries_total",
-        &[],
         load(&progress.retries),
     );
-    text.family(
+    text.single(
         "yinglong_pipeline_stalled",
         "gauge",
         "1 while the stores take nothing.",
-    );
-    text.sample(
-        "yinglong_pipeline_stalled",
-        &[],
         u64::from(progress.stalled.load(Ordering::Relaxed)),
     );
-    text.family(
+    text.single(
         "yinglong_log_damaged_entries_total",
         "counter",
         "Log entries passed over.",
-    );
-    text.sample(
-        "yinglong_log_damaged_entries_total",
-        &[],
         load(&progress.damaged_entries),
     );
 
@@ -79,24 +59,32 @@ pub fn render(server: &Server) -> yinglong_store::Result<String> {
     told(&mut text, &stories);
 
     let log = server.log_usage();
-    text.family(
+    text.single(
         "yinglong_log_bytes",
         "gauge",
         "Size of the write-ahead log.",
+        log.bytes,
     );
-    text.sample("yinglong_log_bytes", &[], log.bytes);
-    text.family(
+    text.single(
         "yinglong_log_entries",
         "gauge",
         "Entries the stores have not taken yet.",
+        log.records,
     );
-    text.sample("yinglong_log_entries", &[], log.records);
 
     let usage = server.events().usage()?;
-    text.family("yinglong_store_events", "gauge", "Events stored.");
-    text.sample("yinglong_store_events", &[], usage.events);
-    text.family("yinglong_store_bytes", "gauge", "Size of the event store.");
-    text.sample("yinglong_store_bytes", &[], usage.bytes);
+    text.single(
+        "yinglong_store_events",
+        "gauge",
+        "Events stored.",
+        usage.events,
+    );
+    text.single(
+        "yinglong_store_bytes",
+        "gauge",
+        "Size of the event store.",
+        usage.bytes,
+    );
 
     let notify = server.notifier().counters();
     text.family(
@@ -180,8 +168,7 @@ fn correlated(text: &mut Text, counters: &Counters) {
     ];
     for (name, help, value) in totals {
         let name = format!("yinglong_correlation_{name}_total");
-        text.family(&name, "counter", help);
-        text.sample(&name, &[], value);
+        text.single(&name, "counter", help, value);
     }
     let held = [
         ("groups", "Groups held.", counters.groups),
@@ -189,8 +176,7 @@ fn correlated(text: &mut Text, counters: &Counters) {
     ];
     for (name, help, value) in held {
         let name = format!("yinglong_correlation_{name}");
-        text.family(&name, "gauge", help);
-        text.sample(&name, &[], value);
+        text.single(&name, "gauge", help, value);
     }
 }
 
@@ -230,8 +216,7 @@ fn told(text: &mut Text, counters: &StoryCounters) {
     ];
     for (name, help, value) in totals {
         let name = format!("yinglong_story_{name}_total");
-        text.family(&name, "counter", help);
-        text.sample(&name, &[], value);
+        text.single(&name, "counter", help, value);
     }
     text.by_label(
         "yinglong_story_held",
@@ -398,6 +383,12 @@ impl Text {
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a string cannot fail.
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    /// A family of one sample.
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: u64) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
     }
 
     /// A family whose samples differ in one label.
