@@ -44,7 +44,7 @@ if [ "\$1" = configure ]; then
   touch /var/log/$name/$name.log
   chown root:adm /var/log/$name /var/log/$name/$name.log
   chmod 0640 /var/log/$name/$name.log
-  if [ -d /run/systemd/system ]; then systemctl --system daemon-reload >/dev/null || true; fi
+  if [ -d /run/systemd/system ]; then systemctl --system daemon-reload >/dev/null; fi
 fi
 TEXT
   cat >"$tree/DEBIAN/postrm" <<TEXT
@@ -138,7 +138,7 @@ cron_job() {
     mount -t tmpfs none /run
     exec cron -f" &
   daemon=$!
-  trap 'kill "$daemon" 2>/dev/null || true' EXIT
+  trap 'kill "$daemon"' EXIT
   local waited=0
   until [ -e "$done" ] && [ -e "$backups/SHA256SUMS" ]; do
     sleep 1
@@ -146,9 +146,10 @@ cron_job() {
     [ "$waited" -lt 130 ] || { say "cron did not run the job"; return 1; }
   done
   sleep 2
-  kill "$daemon"
-  wait "$daemon" 2>/dev/null || true
   trap - EXIT
+  kill "$daemon"
+  # It ends by the signal: 128 + 15.
+  wait "$daemon" || [ $? -eq 143 ]
   # And once by hand, with what cron gives its jobs.
   env -i HOME=/root LOGNAME=root SHELL=/bin/sh PATH=/usr/bin:/bin SUDO_USER="${SUDO_USER:-root}" \
     /bin/sh -c "/usr/sbin/$name-backup by-hand-$1"
