@@ -20,6 +20,8 @@ impl Rings {
         for (stream, ids) in [
             ("process", &loaded.process),
             ("connection", &loaded.network),
+            ("dns", &loaded.dns),
+            ("syscall", &loaded.syscall),
         ] {
             if let Some(ids) = ids {
                 known.insert(stream, ids.clone());

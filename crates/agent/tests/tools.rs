@@ -93,6 +93,8 @@ fn doctor_has_every_check_and_ends_with_the_status_of_the_worst() {
         "stream.connection",
         "stream.file",
         "stream.loginlog",
+        "stream.dns",
+        "stream.syscall",
         "proc_connector",
         "kernel",
         "btf",

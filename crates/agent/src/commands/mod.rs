@@ -72,6 +72,10 @@ pub(crate) enum Stream {
     File,
     /// Logins.
     Loginlog,
+    /// Questions to the domain name system.
+    Dns,
+    /// System calls that matter for security.
+    Syscall,
     /// Lists of what the host has.
     Inventory,
 }
@@ -83,6 +87,8 @@ impl Stream {
             Self::Connection => "connection",
             Self::File => "file",
             Self::Loginlog => "loginlog",
+            Self::Dns => "dns",
+            Self::Syscall => "syscall",
             Self::Inventory => "inventory",
         }
     }

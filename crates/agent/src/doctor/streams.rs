@@ -2,7 +2,9 @@
 
 use yinglong_model::host::SensorStatus;
 use yinglong_sensor::{Error, Sensor};
-use yinglong_sensor_linux::{accounts::Accounts, files, logins, network, process, tree::Tree};
+use yinglong_sensor_linux::{
+    accounts::Accounts, dns, files, logins, network, process, syscall, tree::Tree,
+};
 
 use super::{Check, State, Text, plain, say};
 use crate::sensors::chain;
@@ -20,6 +22,15 @@ pub(super) fn checks() -> Vec<Check> {
     let logins = logins::open(logins::Options {
         paths: logins::Paths::of_host(),
     });
+    let dns = dns::open(
+        tree(),
+        accounts(),
+        dns::Options {
+            source: dns::Source::from_env(),
+            ..dns::Options::default()
+        },
+    );
+    let syscall = syscall::open(tree(), accounts(), &syscall::Options::default());
     let fallback = process::Options {
         source: process::Source::ProcConnector,
         ..process::Options::default()
@@ -82,6 +93,35 @@ pub(super) fn checks() -> Vec<Check> {
             say(
                 "let rsyslog write auth.log, or name the log of sshd in YINGLONG_AUTH_LOG",
                 "让 rsyslog 写 auth.log，或用 YINGLONG_AUTH_LOG 指定 sshd 日志",
+            ),
+        ),
+        stream(
+            "stream.dns",
+            say("watching DNS questions", "监控 DNS 查询"),
+            status(dns.map(|opened| opened.sensor)),
+            "ebpf",
+            say(
+                "without eBPF the program that asked is looked up and may be missed, and questions in other \
+                 network namespaces are not seen",
+                "没有 eBPF 时只能事后查找发起查询的程序，可能遗漏，且看不到其他网络命名空间中的查询",
+            ),
+            say(
+                "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and control groups of version 2",
+                "需要 CAP_BPF、CAP_NET_ADMIN、CAP_PERFMON 以及 cgroup v2",
+            ),
+        ),
+        stream(
+            "stream.syscall",
+            say("watching system calls", "监控敏感系统调用"),
+            status(syscall.map(|opened| opened.sensor)),
+            "ebpf",
+            say(
+                "some calls are not seen, or every call of the host pays for it; the finding says which",
+                "部分系统调用看不到，或主机的每个系统调用都有额外开销；详见检查结果",
+            ),
+            say(
+                "see the checks of BPF, BTF, tracefs and capabilities below",
+                "参见下面的 BPF、BTF、tracefs 与权限检查",
             ),
         ),
         connector_check(connector.map(|opened| opened.sensor)),
