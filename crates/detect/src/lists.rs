@@ -127,7 +127,7 @@ impl Matcher {
     ) -> Option<Hit<'_>> {
         let any = |_| true;
         match source {
-            Source::Event(EventType::Process | EventType::Syscall) => {
+            Source::Event(EventType::Process | EventType::Syscall | EventType::Exit) => {
                 let fields = ["name", "exe", "command"];
                 self.process
                     .find(&fields, element, &mut scratch.process, any)

@@ -182,7 +182,8 @@ impl Intelligence {
             | EventType::Connection
             | EventType::Loginlog
             | EventType::Dns
-            | EventType::Syscall => &self.0.addresses,
+            | EventType::Syscall
+            | EventType::Exit => &self.0.addresses,
         }
     }
 

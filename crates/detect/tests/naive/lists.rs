@@ -45,7 +45,7 @@ impl Loop {
             return None;
         };
         match source {
-            Source::Event(EventType::Process | EventType::Syscall) => {
+            Source::Event(EventType::Process | EventType::Syscall | EventType::Exit) => {
                 found(&self.process, &["name", "exe", "command"], element)
             }
             Source::Event(EventType::Connection) => self.in_network("remote_ip", element),
