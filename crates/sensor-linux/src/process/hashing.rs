@@ -149,7 +149,11 @@ impl Hashing {
                     }
                 }
             })?;
-        Ok(Self {
+        Ok(Self::with(jobs, done, stop))
+    }
+
+    fn with(jobs: SyncSender<Wanted>, done: Receiver<Done>, stop: Arc<AtomicBool>) -> Self {
+        Self {
             known: Generations::new(MOST_REMEMBERED),
             fresh: HashMap::new(),
             asked: HashSet::new(),
@@ -157,7 +161,7 @@ impl Hashing {
             done,
             stop,
             late: false,
-        })
+        }
     }
 
     /// Begins a batch: what was answered meanwhile is known from now on.

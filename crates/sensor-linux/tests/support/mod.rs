@@ -1,5 +1,7 @@
 //! An outlet that remembers, and a sensor on a thread.
 
+pub(crate) mod processes;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
