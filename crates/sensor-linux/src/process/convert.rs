@@ -81,8 +81,8 @@ impl Converter {
             session: exec.session,
             loginuid: exec.loginuid,
             tty: terminal(exec.tty),
-            container_id: group.container_id.clone(),
-            cgroup: group.path.clone(),
+            container_id: group.container_id,
+            cgroup: group.path,
             script: exec.flags.script().then(|| within(&cwd, exec.filename)),
             memfd: (exec.nlink == 0).then_some(true),
             setuid: exec.flags.setuid().then_some(true),
@@ -123,7 +123,7 @@ impl Converter {
 
     /// The event of an end that is told. To be asked before the tree learns of the end.
     pub(super) fn end(&mut self, end: &End<'_>) -> Observation {
-        let group = self.groups.find(end.cgroup_id, end.key.pid).clone();
+        let group = self.groups.find(end.cgroup_id, end.key.pid);
         let known = self.tree.known(end.key);
         let (entry, parentname) = known.map_or((None, String::new()), |(entry, parent)| {
             (Some(entry), parent)
