@@ -72,7 +72,7 @@ impl Books {
             filter: self.filter(),
             stream,
             records: Vec::new(),
-            change: StreamLedger::default(),
+            changes: Vec::new(),
             marks: Vec::new(),
         }
     }
@@ -124,6 +124,15 @@ impl Books {
     }
 }
 
+/// Books of one stream since the last commit.
+#[derive(Debug)]
+struct Change {
+    stream: &'static str,
+    ledger: StreamLedger,
+    /// Records that wait for the commit.
+    records: u64,
+}
+
 /// Outlet of one sensor.
 #[derive(Debug)]
 pub struct SpoolOutlet {
@@ -132,15 +141,41 @@ pub struct SpoolOutlet {
     filter: Arc<Filter>,
     stream: &'static str,
     records: Vec<Vec<u8>>,
-    change: StreamLedger,
+    changes: Vec<Change>,
     marks: Vec<(String, String)>,
+}
+
+impl SpoolOutlet {
+    /// The change of a stream. A sensor feeds two at most.
+    fn change(&mut self, stream: &'static str) -> &mut Change {
+        let known = self
+            .changes
+            .iter()
+            .position(|change| change.stream == stream);
+        let index = known.unwrap_or_else(|| {
+            self.changes.push(Change {
+                stream,
+                ledger: StreamLedger::default(),
+                records: 0,
+            });
+            self.changes.len() - 1
+        });
+        &mut self.changes[index]
+    }
+
+    fn leave_out(&mut self, stream: &'static str, count: u64) {
+        let change = &mut self.change(stream).ledger;
+        change.emitted += count;
+        change.filtered += count;
+    }
 }
 
 impl Outlet for SpoolOutlet {
     fn emit(&mut self, observation: Observation) {
+        let stream = observation.stream();
         if let Observation::Event { data, .. } = &observation {
             if self.filter.excludes(data) {
-                return self.filtered(1);
+                return self.leave_out(stream, 1);
             }
             if let Some(feed) = self.books.0.feed.get() {
                 feed.see(data);
@@ -148,19 +183,26 @@ impl Outlet for SpoolOutlet {
         }
         let record = encode_record(Timestamp::from(SystemTime::now()), &observation);
         if record.len() > MAX_RECORD_BYTES {
-            return self.lose(DropReason::TooLarge, 1);
+            return self.lose_of(stream, DropReason::TooLarge, 1);
         }
-        self.change.emitted += 1;
+        let change = self.change(stream);
+        change.ledger.emitted += 1;
+        change.records += 1;
         self.records.push(record);
     }
 
     fn lose(&mut self, reason: DropReason, count: u64) {
-        self.change.lose(reason, count);
+        self.lose_of(self.stream, reason, count);
+    }
+
+    fn lose_of(&mut self, stream: &'static str, reason: DropReason, count: u64) {
+        if count > 0 {
+            self.change(stream).ledger.lose(reason, count);
+        }
     }
 
     fn filtered(&mut self, count: u64) {
-        self.change.emitted += count;
-        self.change.filtered += count;
+        self.leave_out(self.stream, count);
     }
 
     fn mark(&mut self, name: &str, value: String) {
@@ -177,18 +219,19 @@ impl Outlet for SpoolOutlet {
 
     fn commit(&mut self) -> Result<(), Error> {
         self.filter = self.books.filter();
-        let nothing_new = self.change == StreamLedger::default() && self.marks.is_empty();
-        if nothing_new && self.records.is_empty() {
+        if self.changes.is_empty() && self.marks.is_empty() {
             return Ok(());
         }
         let mut note = self.books.lock();
-        let change = std::mem::take(&mut self.change);
+        let mut changes = std::mem::take(&mut self.changes);
         let mut records = std::mem::take(&mut self.records);
         loop {
             let count = records.len() as u64;
             let mut next = note.clone();
             next.marks.extend(self.marks.iter().cloned());
-            post(next.ledger.stream(self.stream), &change, count);
+            for change in &changes {
+                post(next.ledger.stream(change.stream), change);
+            }
             let bytes = serde_json::to_vec(&next).map_err(|error| Error::Spool(error.into()))?;
             match self.books.0.spool.append(&records, &bytes) {
                 Ok(last) => {
@@ -203,8 +246,11 @@ impl Outlet for SpoolOutlet {
                 }
                 Err(error) if error.is_out_of_space() && !records.is_empty() => {
                     // What does not fit is lost, and the loss is written down in its place.
-                    let ledger = note.ledger.stream(self.stream);
-                    *ledger.dropped.entry(DropReason::SpoolFull).or_default() += count;
+                    for change in &mut changes {
+                        let ledger = note.ledger.stream(change.stream);
+                        let lost = std::mem::take(&mut change.records);
+                        *ledger.dropped.entry(DropReason::SpoolFull).or_default() += lost;
+                    }
                     records.clear();
                     if self.stream == INVENTORY {
                         // A list counts as sent only when it was: it is offered again next time.
@@ -229,11 +275,11 @@ impl Outlet for SpoolOutlet {
 }
 
 /// Adds what happened since the last commit to a stream's books.
-fn post(ledger: &mut StreamLedger, change: &StreamLedger, spooled: u64) {
-    ledger.emitted += change.emitted;
-    ledger.spooled += spooled;
-    ledger.filtered += change.filtered;
-    for (reason, count) in &change.dropped {
+fn post(ledger: &mut StreamLedger, change: &Change) {
+    ledger.emitted += change.ledger.emitted;
+    ledger.spooled += change.records;
+    ledger.filtered += change.ledger.filtered;
+    for (reason, count) in &change.ledger.dropped {
         *ledger.dropped.entry(*reason).or_default() += count;
     }
 }

@@ -15,54 +15,18 @@ use std::{
     process::{Command, Stdio},
 };
 
-use yinglong_model::{DropReason, event::Process};
+use yinglong_model::DropReason;
 use yinglong_sensor_linux::{
     accounts::Accounts,
-    process::{Opened, Options, Source, hold, open},
+    process::{Options, Source, hold, open},
     tree::Tree,
 };
 
-use self::support::{Killed, Recorder, start};
-
-fn options() -> Options {
-    Options {
-        source: Source::Ebpf,
-        ..Options::default()
-    }
-}
-
-/// Opens the sensor, or says aloud that the test cannot run.
-fn opened(test: &str, options: Options) -> Option<Opened> {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIPPED {test}: needs root");
-        return None;
-    }
-    if !fs::exists("/sys/kernel/btf/vmlinux").unwrap() {
-        eprintln!("SKIPPED {test}: the kernel has no BTF");
-        return None;
-    }
-    Some(open(Tree::default(), Accounts::default(), options).unwrap())
-}
-
-/// A text that no other test and no other run uses.
-fn marker(test: &str) -> String {
-    format!("yinglong-{test}-{}", std::process::id())
-}
-
-fn run(program: &str, args: &[&str]) -> u32 {
-    let mut child = Command::new(program)
-        .args(args)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    child.wait().unwrap();
-    child.id()
-}
-
-fn only(mut seen: Vec<Process>) -> Process {
-    assert_eq!(seen.len(), 1, "{seen:#?}");
-    seen.remove(0)
-}
+use self::support::{
+    Killed, Recorder,
+    processes::{marker, only, opened, options, run},
+    start,
+};
 
 #[test]
 fn m01_every_one_of_2000_executions_is_reported_with_its_parent() {

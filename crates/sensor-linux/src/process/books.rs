@@ -6,8 +6,10 @@
 
 use std::{fmt, str::FromStr};
 
-/// Name of the mark of the ring.
+/// Name of the mark of the ring, with the books of executions.
 pub(super) const RING: &str = "process.ring";
+/// Name of the mark with the books of the ends in the same ring that are told as events.
+pub(super) const ENDS: &str = "process.ends";
 /// Name of the mark of the kernel's count of processes.
 pub(super) const FORKS: &str = "process.forks";
 
@@ -23,18 +25,26 @@ pub(crate) struct Counted {
 }
 
 impl Counted {
-    /// Adds the value of one CPU: `struct process_counters`. Missing bytes count as zero.
+    /// Adds the executions of one CPU: `struct process_counters`. Missing bytes count as zero.
     pub(super) fn add(&mut self, bytes: &[u8]) {
-        let word = |index: usize| {
-            let at = index * 8;
-            let word = bytes.get(at..at + 8).and_then(|word| word.try_into().ok());
-            word.map_or(0, u64::from_ne_bytes)
-        };
-        // seq, tried[4], dropped[4]; 1 is an execution, 2 a fork, 3 an exit.
-        self.executions += word(2);
-        self.dropped += word(6);
-        self.dropped_others += word(7) + word(8);
+        let dropped = |kind: usize| word(bytes, 9 + kind);
+        // seq, tried[8], dropped[8]; 1 is an execution, 2 a fork, 3 an exit, 4 an exit that is told.
+        self.executions += word(bytes, 1 + 1);
+        self.dropped += dropped(1);
+        self.dropped_others += dropped(2) + dropped(3) + dropped(4);
     }
+
+    /// Adds, in their place, the ends of one CPU that are told as events.
+    pub(super) fn add_ends(&mut self, bytes: &[u8]) {
+        self.executions += word(bytes, 1 + 4);
+        self.dropped += word(bytes, 9 + 4);
+    }
+}
+
+fn word(bytes: &[u8], index: usize) -> u64 {
+    let at = index * 8;
+    let word = bytes.get(at..at + 8).and_then(|word| word.try_into().ok());
+    word.map_or(0, u64::from_ne_bytes)
 }
 
 /// State of the books of one ring; the mark of a commit.
@@ -219,7 +229,7 @@ mod tests {
 
     #[test]
     fn counters_of_all_cpus_are_added() {
-        let words: Vec<u8> = [9u64, 0, 5, 6, 7, 0, 1, 2, 3]
+        let words: Vec<u8> = [9u64, 0, 5, 6, 7, 8, 0, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0]
             .iter()
             .flat_map(|word| word.to_ne_bytes())
             .collect();
@@ -230,9 +240,12 @@ mod tests {
         let expected = Counted {
             executions: 10,
             dropped: 2,
-            dropped_others: 10,
+            dropped_others: 18,
         };
         assert_eq!(sum, expected);
+        let mut ends = Counted::default();
+        ends.add_ends(&words);
+        assert_eq!((ends.executions, ends.dropped), (8, 4));
     }
 
     #[test]

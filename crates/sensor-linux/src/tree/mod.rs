@@ -104,6 +104,15 @@ impl Tree {
         table.ancestry(parent)
     }
 
+    /// What is known of that very process, and the base name of its parent's image.
+    pub(crate) fn known(&self, key: ProcessKey) -> Option<(Arc<Entry>, String)> {
+        let table = self.table();
+        let entry = Arc::clone(table.by_key(key)?);
+        let parent = table.by_key(entry.parent);
+        let name = parent.map_or_else(String::new, |parent| base_name(&parent.name).to_owned());
+        Some((entry, name))
+    }
+
     /// A process ended, `now_ns` after boot. With a start time of 0, the newest of that pid.
     pub(crate) fn exited(&self, key: ProcessKey, now_ns: u64) {
         self.table().exited(key, now_ns);

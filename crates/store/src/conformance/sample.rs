@@ -2,7 +2,7 @@
 
 use yinglong_model::{
     AgentId, Event, EventData, EventId, Timestamp,
-    event::{Connection, Direction, Dns, File, Login, Process, Protocol, Syscall, System},
+    event::{Connection, Direction, Dns, Exit, File, Login, Process, Protocol, Syscall, System},
     id::Epoch,
 };
 
@@ -99,7 +99,7 @@ pub fn event(number: u64, random: &mut Random) -> Event {
 
 fn data(random: &mut Random) -> EventData {
     let small = |random: &mut Random| u32::try_from(random.below(5000)).unwrap_or_default();
-    match random.below(6) {
+    match random.below(7) {
         0 => EventData::Process(Box::new(Process {
             name: random.pick(&NAMES).to_owned(),
             command: random.pick(&COMMANDS).to_owned(),
@@ -163,6 +163,17 @@ fn data(random: &mut Random) -> EventData {
             auid: (random.below(2) == 0).then_some(1000),
             ..Syscall::default()
         })),
+        5 => EventData::Exit(Box::new(Exit {
+            name: random.pick(&NAMES).to_owned(),
+            command: random.pick(&COMMANDS).to_owned(),
+            pid: small(random),
+            ppid: 1,
+            exit_code: random.pick(&[0, 1, 139]),
+            signal: (random.below(2) == 0).then(|| "SIGSEGV".to_owned()),
+            core_dumped: (random.below(4) == 0).then_some(true),
+            duration_ms: Some(random.below(100_000)),
+            ..Exit::default()
+        })),
         _ => EventData::Loginlog(Login {
             username: random.pick(&USERS).to_owned(),
             remote: random.pick(&ADDRESSES).to_owned(),
@@ -188,6 +199,7 @@ pub fn query_text(random: &mut Random) -> String {
         "loginlog",
         "dns",
         "syscall",
+        "exit",
     ]);
     let mut text = format!("type:{kind}");
     for _ in 0..random.below(4) {
@@ -268,6 +280,14 @@ pub fn query_text(random: &mut Random) -> String {
                     "name:curl",
                     "auid:>=1000",
                     "tty:pts",
+                ],
+                "exit" => &[
+                    "exit_code:>0",
+                    "signal:sigsegv",
+                    "signal.keyword:SIGSEGV",
+                    "core_dumped:true",
+                    "duration_ms:<50000",
+                    "name:curl",
                 ],
                 _ => &[
                     "username:root",
