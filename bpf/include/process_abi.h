@@ -82,7 +82,10 @@ struct exit_record {
 struct process_counters {
 	__u64 seq;
 	__u64 tried[4];
+	/* The ring was full. */
 	__u64 dropped[4];
+	/* The ring was crowded, and the group had its share (share.h). */
+	__u64 shed[4];
 };
 
 _Static_assert(sizeof(struct record_header) == 24, "abi");
