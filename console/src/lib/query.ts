@@ -90,6 +90,7 @@ const POINTERS: Record<EventType, readonly string[]> = {
   loginlog: ["username", "remote"],
   dns: ["query", "pid"],
   syscall: ["call", "pid"],
+  loss: ["stream", "reason"],
 };
 
 /** Half of the time range that a jump from an alert to the search covers. */

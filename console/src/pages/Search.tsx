@@ -116,6 +116,7 @@ const EXAMPLES = {
   loginlog: "type:loginlog | status:false",
   dns: "type:dns | qtype.keyword:TXT",
   syscall: "type:syscall | call.keyword:ptrace",
+  loss: "type:loss | stream.keyword:process",
   all: "type:process | all:/dev/tcp",
 } as const;
 

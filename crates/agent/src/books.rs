@@ -1,23 +1,33 @@
 //! The agent's books: every observation of every sensor goes through here into the spool.
 //!
 //! A commit writes records, ledger and marks as one atomic unit, so after a kill at any point the
-//! ledger, the spool and the sensors' positions agree with each other.
+//! ledger, the spool and the sensors' positions agree with each other. What the spool has no room for
+//! gives way by its worth ([`yinglong_model::worth`]), and every loss becomes an event ([`losses`]).
+
+pub(crate) mod losses;
+mod room;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::SystemTime,
 };
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use yinglong_model::{
-    DropReason, Ledger, Observation, Timestamp, host::SensorStatus, ledger::StreamLedger,
+    DropReason, Ledger, Observation, Timestamp, Worth,
+    host::SensorStatus,
+    ledger::{Origin, StreamLedger},
 };
 use yinglong_proto::{MAX_RECORD_BYTES, encode_record};
 use yinglong_sensor::{Error, Outlet};
 use yinglong_spool::Spool;
 
+use self::{losses::Losses, room::Entry};
 use crate::{filter::Filter, scanner::Feed, sensors::Board};
 
 /// Stream whose marks say what was sent, not how far a source was read.
@@ -29,6 +39,11 @@ const INVENTORY: &str = "inventory";
 struct Note {
     ledger: Ledger,
     marks: BTreeMap<String, String>,
+    /// Losses in the ledger that no event has told yet.
+    #[serde(skip_serializing_if = "Losses::is_empty")]
+    untold: Losses,
+    /// When a sensor committed last.
+    at: Option<Timestamp>,
 }
 
 /// Cheap to clone; all clones are the same books.
@@ -42,6 +57,10 @@ struct Shared {
     filter: RwLock<Arc<Filter>>,
     feed: OnceLock<Feed>,
     appended: watch::Sender<u64>,
+    /// Wakes whoever tells losses; goes with the note.
+    lost: Condvar,
+    /// Nothing more is to be told.
+    closed: AtomicBool,
 }
 
 impl Books {
@@ -61,6 +80,8 @@ impl Books {
             filter: RwLock::default(),
             feed: OnceLock::new(),
             appended,
+            lost: Condvar::new(),
+            closed: AtomicBool::new(false),
         }))
     }
 
@@ -73,6 +94,10 @@ impl Books {
             stream,
             records: Vec::new(),
             change: StreamLedger::default(),
+            losses: Losses::default(),
+            // What a sensor finds lost at first was lost after its predecessor's last look.
+            looked_at: self.lock().at.unwrap_or_else(now),
+            full: false,
             marks: Vec::new(),
         }
     }
@@ -112,7 +137,21 @@ impl Books {
     /// Counts records that were spooled but cannot be read back. Which streams they belonged to
     /// cannot be told any more, so they have a line of their own.
     pub fn lost_in_spool(&self, reason: DropReason, count: u64) {
-        self.lock().ledger.stream("spool").lose(reason, count);
+        let mut note = self.lock();
+        note.ledger.stream("spool").lose(reason, count);
+        let at = now();
+        note.untold
+            .add("spool", reason, &Origin::default(), count, (at, at));
+        drop(note);
+        self.0.lost.notify_all();
+    }
+
+    /// Lets whoever tells losses tell the last ones and end.
+    pub(crate) fn close(&self) {
+        let note = self.lock();
+        self.0.closed.store(true, Ordering::Release);
+        drop(note);
+        self.0.lost.notify_all();
     }
 
     fn filter(&self) -> Arc<Filter> {
@@ -131,8 +170,13 @@ pub struct SpoolOutlet {
     board: Board,
     filter: Arc<Filter>,
     stream: &'static str,
-    records: Vec<Vec<u8>>,
+    records: Vec<Entry>,
     change: StreamLedger,
+    losses: Losses,
+    /// When everything that was lost was known last.
+    looked_at: Timestamp,
+    /// That the spool has no room was said.
+    full: bool,
     marks: Vec<(String, String)>,
 }
 
@@ -146,16 +190,27 @@ impl Outlet for SpoolOutlet {
                 feed.see(data);
             }
         }
-        let record = encode_record(Timestamp::from(SystemTime::now()), &observation);
+        let record = encode_record(now(), &observation);
         if record.len() > MAX_RECORD_BYTES {
             return self.lose(DropReason::TooLarge, 1);
         }
         self.change.emitted += 1;
-        self.records.push(record);
+        self.records.push(Entry {
+            worth: Worth::of(&observation),
+            record,
+        });
     }
 
     fn lose(&mut self, reason: DropReason, count: u64) {
-        self.change.lose(reason, count);
+        self.lose_of(reason, &Origin::default(), count);
+    }
+
+    fn lose_of(&mut self, reason: DropReason, origin: &Origin, count: u64) {
+        if count > 0 {
+            self.change.lose(reason, count);
+            let time = (self.looked_at, now());
+            self.losses.add(self.stream, reason, origin, count, time);
+        }
     }
 
     fn filtered(&mut self, count: u64) {
@@ -178,24 +233,42 @@ impl Outlet for SpoolOutlet {
     fn commit(&mut self) -> Result<(), Error> {
         self.filter = self.books.filter();
         let nothing_new = self.change == StreamLedger::default() && self.marks.is_empty();
+        let at = now();
+        let time = (std::mem::replace(&mut self.looked_at, at), at);
         if nothing_new && self.records.is_empty() {
             return Ok(());
         }
-        let mut note = self.books.lock();
-        let change = std::mem::take(&mut self.change);
+        let mut dropped = Dropped {
+            change: std::mem::take(&mut self.change),
+            losses: std::mem::take(&mut self.losses),
+            stream: self.stream,
+            time,
+        };
         let mut records = std::mem::take(&mut self.records);
+        let books = self.books.clone();
+        let mut note = books.lock();
+        for (reason, count) in room::make(&mut records, books.0.spool.room()) {
+            self.tell_full(reason, count);
+            dropped.add(reason, count);
+        }
         loop {
-            let count = records.len() as u64;
             let mut next = note.clone();
             next.marks.extend(self.marks.iter().cloned());
-            post(next.ledger.stream(self.stream), &change, count);
+            next.untold.extend(dropped.losses.clone());
+            next.at = Some(at);
+            let count = records.len() as u64;
+            post(next.ledger.stream(self.stream), &dropped.change, count);
             let bytes = serde_json::to_vec(&next).map_err(|error| Error::Spool(error.into()))?;
-            match self.books.0.spool.append(&records, &bytes) {
+            match books.0.spool.append(&records, &bytes) {
                 Ok(last) => {
                     *note = next;
                     drop(note);
+                    if !dropped.losses.is_empty() {
+                        books.0.lost.notify_all();
+                    }
                     self.marks.clear();
-                    self.books.0.appended.send_replace(last);
+                    self.full &= count == 0;
+                    books.0.appended.send_replace(last);
                     // The vector is kept: a busy sensor commits twenty times a second.
                     records.clear();
                     self.records = records;
@@ -203,22 +276,15 @@ impl Outlet for SpoolOutlet {
                 }
                 Err(error) if error.is_out_of_space() && !records.is_empty() => {
                     // What does not fit is lost, and the loss is written down in its place.
-                    let ledger = note.ledger.stream(self.stream);
-                    *ledger.dropped.entry(DropReason::SpoolFull).or_default() += count;
-                    records.clear();
-                    if self.stream == INVENTORY {
-                        // A list counts as sent only when it was: it is offered again next time.
-                        self.marks.clear();
-                    }
-                    tracing::warn!(
-                        stream = self.stream,
-                        count,
-                        "the spool is full; events are dropped until the server takes some"
-                    );
+                    let count = room::make_more(&mut records);
+                    self.tell_full(DropReason::SpoolFull, count);
+                    dropped.add(DropReason::SpoolFull, count);
                 }
                 Err(error) if error.is_out_of_space() => {
                     // Not even the note fits: it stays in memory and goes with the next commit.
                     *note = next;
+                    drop(note);
+                    books.0.lost.notify_all();
                     self.marks.clear();
                     return Ok(());
                 }
@@ -226,6 +292,47 @@ impl Outlet for SpoolOutlet {
             }
         }
     }
+}
+
+impl SpoolOutlet {
+    /// Something had no room. Said once until there is room again; the events say how much it is.
+    fn tell_full(&mut self, reason: DropReason, count: u64) {
+        if self.stream == INVENTORY {
+            // A list counts as sent only when it was: it is offered again next time.
+            self.marks.clear();
+        }
+        if !std::mem::replace(&mut self.full, true) {
+            tracing::warn!(
+                stream = self.stream,
+                reason = reason.as_str(),
+                count,
+                "the spool is filling; events are dropped until the server takes some"
+            );
+        }
+    }
+}
+
+/// What a commit has to leave out, beside what the sensor lost.
+struct Dropped {
+    change: StreamLedger,
+    losses: Losses,
+    stream: &'static str,
+    /// Between this commit and the one before.
+    time: (Timestamp, Timestamp),
+}
+
+impl Dropped {
+    /// Enters what was emitted and is left out.
+    fn add(&mut self, reason: DropReason, count: u64) {
+        *self.change.dropped.entry(reason).or_default() += count;
+        let nobody = Origin::default();
+        self.losses
+            .add(self.stream, reason, &nobody, count, self.time);
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
 }
 
 /// Adds what happened since the last commit to a stream's books.

@@ -71,17 +71,20 @@ pub enum EventType {
     Dns,
     /// A system call that matters for security was made.
     Syscall,
+    /// Observations were lost.
+    Loss,
 }
 
 impl EventType {
     /// All of them, in the order of the contract.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Process,
         Self::Connection,
         Self::File,
         Self::Loginlog,
         Self::Dns,
         Self::Syscall,
+        Self::Loss,
     ];
 
     /// Name used in documents, rules and search.
@@ -93,6 +96,7 @@ impl EventType {
             Self::Loginlog => "loginlog",
             Self::Dns => "dns",
             Self::Syscall => "syscall",
+            Self::Loss => "loss",
         }
     }
 }
@@ -113,6 +117,8 @@ pub enum EventData {
     Dns(Box<Dns>),
     /// A system call that matters for security was made.
     Syscall(Box<Syscall>),
+    /// Observations were lost.
+    Loss(Box<Loss>),
 }
 
 impl EventData {
@@ -125,6 +131,7 @@ impl EventData {
             Self::Loginlog(_) => EventType::Loginlog,
             Self::Dns(_) => EventType::Dns,
             Self::Syscall(_) => EventType::Syscall,
+            Self::Loss(_) => EventType::Loss,
         }
     }
 
@@ -138,6 +145,7 @@ impl EventData {
             Self::Loginlog(data) => data.field(name),
             Self::Dns(data) => data.field(name),
             Self::Syscall(data) => data.field(name),
+            Self::Loss(data) => data.field(name),
         }
     }
 
@@ -150,6 +158,7 @@ impl EventData {
             EventType::Loginlog => Login::FIELDS,
             EventType::Dns => Dns::FIELDS,
             EventType::Syscall => Syscall::FIELDS,
+            EventType::Loss => Loss::FIELDS,
         }
     }
 
@@ -173,6 +182,7 @@ impl EventData {
             Self::Loginlog(data) => Login::READERS.get(place).and_then(|read| read(data)),
             Self::Dns(data) => Dns::READERS.get(place).and_then(|read| read(data)),
             Self::Syscall(data) => Syscall::READERS.get(place).and_then(|read| read(data)),
+            Self::Loss(data) => Loss::READERS.get(place).and_then(|read| read(data)),
         }
     }
 
@@ -185,6 +195,7 @@ impl EventData {
             EventType::Loginlog => Login::DERIVED,
             EventType::Dns => Dns::DERIVED,
             EventType::Syscall => Syscall::DERIVED,
+            EventType::Loss => Loss::DERIVED,
         }
     }
 }
@@ -278,9 +289,11 @@ macro_rules! fields {
 }
 
 mod dns;
+mod loss;
 mod syscall;
 
 pub use dns::Dns;
+pub use loss::Loss;
 pub use syscall::Syscall;
 
 /// An execution.

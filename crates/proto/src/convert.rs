@@ -3,7 +3,7 @@
 use prost::Message as _;
 use yinglong_model::{
     EventData, Inventory, InventoryType, Observation, Timestamp,
-    event::{Connection, Direction, Dns, File, Login, Process, Protocol, Syscall},
+    event::{Connection, Direction, Dns, File, Login, Loss, Process, Protocol, Syscall},
 };
 
 use crate::v1::{self, record};
@@ -60,6 +60,7 @@ pub fn decode_record(bytes: &[u8]) -> Result<(Timestamp, Observation), Error> {
         record::Observation::Syscall(data) => {
             event(EventData::Syscall(Box::new(syscall_from_wire(data))))
         }
+        record::Observation::Loss(data) => event(EventData::Loss(Box::new(loss_from_wire(data)))),
         record::Observation::Inventory(data) => Observation::Inventory(inventory_from_wire(data)?),
     };
     Ok((Timestamp::from_nanos(wire.observed_at_ns), observation))
@@ -73,6 +74,7 @@ fn event_to_wire(data: &EventData) -> record::Observation {
         EventData::Loginlog(data) => record::Observation::Login(login_to_wire(data)),
         EventData::Dns(data) => record::Observation::Dns(dns_to_wire(data)),
         EventData::Syscall(data) => record::Observation::Syscall(syscall_to_wire(data)),
+        EventData::Loss(data) => record::Observation::Loss(loss_to_wire(data)),
     }
 }
 
@@ -183,6 +185,14 @@ same_fields!(
     }
 );
 
+same_fields!(loss_to_wire, loss_from_wire, Loss, Loss {
+    stream, reason, count, container_id, cgroup, user,
+},
+    from_ns: |m| m.from.nanos(),
+    from: |w| Timestamp::from_nanos(w.from_ns),
+    to_ns: |m| m.to.nanos(),
+    to: |w| Timestamp::from_nanos(w.to_ns));
+
 fn inventory_to_wire(inventory: &Inventory) -> v1::Inventory {
     v1::Inventory {
         kind: inventory.kind.as_str().to_owned(),
@@ -259,6 +269,15 @@ mod tests {
             auid: Some(1000),
             tty: Some("pts/0".into()),
             ..Syscall::default()
+        }))));
+        check(event(EventData::Loss(Box::new(Loss {
+            stream: "connection".into(),
+            reason: "over_share".into(),
+            count: 312,
+            from: Timestamp::from_nanos(-5),
+            to: Timestamp::from_nanos(7),
+            cgroup: Some("/a".into()),
+            ..Loss::default()
         }))));
         let element = [("name".to_owned(), "root".to_owned())]
             .into_iter()

@@ -89,7 +89,7 @@ impl Source {
                 field == "name"
             }
             Self::Event(EventType::File) => field == "actor_name",
-            Self::Event(EventType::Loginlog) | Self::Inventory(_) => false,
+            Self::Event(EventType::Loginlog | EventType::Loss) | Self::Inventory(_) => false,
         }
     }
 
@@ -122,7 +122,7 @@ impl Source {
                 _,
                 "pid" | "ppid" | "uid" | "euid" | "gid" | "session" | "loginuid" | "actor_pid"
                 | "target_pid" | "auid" | "server_port" | "size" | "exit_code" | "remote_port"
-                | "source_port" | "destination_port",
+                | "source_port" | "destination_port" | "count",
             ) => Domain::Number,
             _ => Domain::Text,
         }

@@ -17,7 +17,9 @@ use std::{
     time::Duration,
 };
 
-use yinglong_model::{DropReason, Observation, config::AgentConfig, host::SensorStatus};
+use yinglong_model::{
+    DropReason, Observation, config::AgentConfig, host::SensorStatus, ledger::Origin,
+};
 
 /// Something that observes a host.
 pub trait Sensor: Send {
@@ -42,6 +44,11 @@ pub trait Outlet {
 
     /// Counts a loss of this sensor's stream.
     fn lose(&mut self, reason: DropReason, count: u64);
+
+    /// Counts a loss of this sensor's stream, and says whose observations it was.
+    fn lose_of(&mut self, reason: DropReason, _origin: &Origin, count: u64) {
+        self.lose(reason, count);
+    }
 
     /// Counts observations of this sensor's stream that configuration leaves out; they count as
     /// emitted.

@@ -182,7 +182,8 @@ impl Intelligence {
             | EventType::Connection
             | EventType::Loginlog
             | EventType::Dns
-            | EventType::Syscall => &self.0.addresses,
+            | EventType::Syscall
+            | EventType::Loss => &self.0.addresses,
         }
     }
 

@@ -76,6 +76,8 @@ pub(crate) enum Stream {
     Dns,
     /// System calls that matter for security.
     Syscall,
+    /// Reports of losses.
+    Loss,
     /// Lists of what the host has.
     Inventory,
 }
@@ -89,6 +91,7 @@ impl Stream {
             Self::Loginlog => "loginlog",
             Self::Dns => "dns",
             Self::Syscall => "syscall",
+            Self::Loss => "loss",
             Self::Inventory => "inventory",
         }
     }

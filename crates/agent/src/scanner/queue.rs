@@ -57,7 +57,8 @@ impl Feed {
             EventData::Connection(_)
             | EventData::Loginlog(_)
             | EventData::Dns(_)
-            | EventData::Syscall(_) => {}
+            | EventData::Syscall(_)
+            | EventData::Loss(_) => {}
         }
     }
 

@@ -105,6 +105,8 @@ pub struct EventHour {
     pub dns: u64,
     /// System calls that matter for security.
     pub syscall: u64,
+    /// Reports of losses.
+    pub loss: u64,
 }
 
 /// The event store.
@@ -216,7 +218,7 @@ fn of(app: &App, now: Timestamp) -> Result<Overview> {
         events_per_hour: event_hours
             .into_iter()
             .map(
-                |(start, [process, connection, file, loginlog, dns, syscall])| EventHour {
+                |(start, [process, connection, file, loginlog, dns, syscall, loss])| EventHour {
                     start,
                     process,
                     connection,
@@ -224,6 +226,7 @@ fn of(app: &App, now: Timestamp) -> Result<Overview> {
                     loginlog,
                     dns,
                     syscall,
+                    loss,
                 },
             )
             .collect(),

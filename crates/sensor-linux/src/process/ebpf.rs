@@ -23,6 +23,7 @@ use crate::{
     accounts::Accounts,
     attached::{self, Aligned, Attached, BpfIds},
     ring::{Limit, Ring},
+    share::Shares,
     tree::Tree,
 };
 
@@ -52,6 +53,7 @@ pub(super) struct Ebpf {
     ring: Ring,
     ring_id: u32,
     converter: Converter,
+    shares: Shares,
     adopted: bool,
     running: bool,
 }
@@ -81,6 +83,7 @@ impl Ebpf {
         // Only now: whoever starts from here on is reported by the programs.
         tree.scan(since_boot_ns());
         Ok(Self {
+            shares: Shares::open(&attached),
             attached,
             ring,
             ring_id,
@@ -139,6 +142,8 @@ impl Ebpf {
             let counted = self.counted()?;
             let dropped = books.drop_new(counted);
             outlet.lose(DropReason::RingFull, dropped);
+            let shed = books.shed_new(counted);
+            self.shares.tell(&self.attached, shed, outlet);
             if seen.corrupt {
                 audit = Audit::new();
             }
@@ -157,7 +162,7 @@ impl Ebpf {
                 self.converter.tree.scan(since_boot_ns());
             }
 
-            if seen.executions + dropped > 0 {
+            if seen.executions + dropped + shed > 0 {
                 books.position = self.ring.position();
                 outlet.mark(RING, books.to_string());
                 if forks_marked.is_none_or(|at| at.elapsed() >= FORKS_EVERY) {

@@ -56,7 +56,9 @@ pub(super) fn asked(data: &EventData) -> Option<Subject> {
         EventData::Loginlog(login) => Subject::address("remote", &login.remote),
         EventData::File(file) => Subject::hash("hash", &file.hash)
             .or_else(|| Subject::hash("sha256", file.sha256.as_deref()?)),
-        EventData::Process(_) | EventData::Dns(_) | EventData::Syscall(_) => None,
+        EventData::Process(_) | EventData::Dns(_) | EventData::Syscall(_) | EventData::Loss(_) => {
+            None
+        }
     }
 }
 
@@ -78,7 +80,7 @@ pub(super) fn looked_up(data: &EventData, sets: &[std::sync::Arc<IndicatorSet>])
                 .flatten();
             [name, None, None]
         }
-        EventData::Syscall(_) => [None, None, None],
+        EventData::Syscall(_) | EventData::Loss(_) => [None, None, None],
         EventData::File(file) => [
             Subject::hash("hash", &file.hash),
             file.sha256
