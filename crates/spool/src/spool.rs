@@ -56,7 +56,7 @@ pub struct Room {
     pub limit_bytes: u64,
 }
 
-/// Size at which a segment that holds notes only is replaced, in bytes.
+/// Size at which a segment that holds notes only is replaced, in bytes; less in a small spool.
 const NOTES_BYTES: u64 = 256 << 10;
 
 /// Cheap to clone; all clones are the same queue.
@@ -213,12 +213,15 @@ impl Spool {
             });
         }
         let length = state.active().length;
+        let notes_bytes = self.notes_bytes();
         if records.is_empty() && state.holds_notes_only() {
-            if length + frame_bytes > NOTES_BYTES.min(self.0.options.segment_bytes) {
+            if length + frame_bytes > notes_bytes {
                 self.renew(&mut state, note)?;
                 return Ok(state.next_seq() - 1);
             }
-        } else if records.is_empty() && used_bytes + frame_bytes > self.0.options.max_bytes {
+        } else if records.is_empty()
+            && used_bytes + frame_bytes + notes_bytes > self.limit_bytes(used_bytes)
+        {
             // Full: what follows until there is room are notes, in a segment that can be replaced.
             self.rotate(&mut state)?;
         } else if length > HEADER_BYTES && length + frame_bytes > self.0.options.segment_bytes {
@@ -358,16 +361,31 @@ impl Spool {
             let state = self.lock();
             (state.bytes(), state.note.len())
         };
-        let free = nix::sys::statvfs::statvfs(&self.0.dir).map_or(u64::MAX, |disk| {
-            disk.blocks_available() * disk.fragment_size()
-        });
         let note_bytes = (frame::PREFIX_BYTES + frame::body_bytes::<&[u8]>(&[], &[])) + note_bytes;
         Room {
             used_bytes: used_bytes + note_bytes as u64,
-            limit_bytes: used_bytes
-                .saturating_add(free)
-                .min(self.0.options.max_bytes),
+            limit_bytes: self.limit_bytes(used_bytes),
         }
+    }
+
+    /// What a spool that has `used_bytes` can have altogether.
+    fn limit_bytes(&self, used_bytes: u64) -> u64 {
+        let free = nix::sys::statvfs::statvfs(&self.0.dir).map_or(u64::MAX, |disk| {
+            disk.blocks_available().saturating_mul(disk.fragment_size())
+        });
+        self.0
+            .options
+            .max_bytes
+            .min(used_bytes.saturating_add(free))
+    }
+
+    fn notes_bytes(&self) -> u64 {
+        let Options {
+            segment_bytes,
+            max_bytes,
+            ..
+        } = self.0.options;
+        NOTES_BYTES.min(segment_bytes).min(max_bytes / 64)
     }
 
     /// How much it holds.

@@ -12,6 +12,7 @@ use yinglong_model::{
     config::AgentConfig,
     event::{Process, Syscall},
     host::SensorStatus,
+    ledger::Origin,
 };
 use yinglong_sensor::{Context, Error, Outlet, Sensor};
 
@@ -20,6 +21,8 @@ use yinglong_sensor::{Context, Error, Outlet, Sensor};
 pub(crate) struct Books {
     pub(crate) committed: Vec<Observation>,
     pub(crate) lost: BTreeMap<DropReason, u64>,
+    /// The part of it whose origin was told.
+    pub(crate) lost_of: BTreeMap<Origin, u64>,
     pub(crate) filtered: u64,
     pub(crate) marks: HashMap<String, String>,
     pub(crate) status: Option<SensorStatus>,
@@ -39,6 +42,7 @@ pub(crate) struct Recorder {
     pub(crate) books: Arc<Mutex<Books>>,
     pending: Vec<Observation>,
     losses: Vec<(DropReason, u64)>,
+    origins: Vec<(Origin, u64)>,
     left_out: u64,
     marks: Vec<(String, String)>,
 }
@@ -50,6 +54,11 @@ impl Outlet for Recorder {
 
     fn lose(&mut self, reason: DropReason, count: u64) {
         self.losses.push((reason, count));
+    }
+
+    fn lose_of(&mut self, reason: DropReason, origin: &Origin, count: u64) {
+        self.lose(reason, count);
+        self.origins.push((origin.clone(), count));
     }
 
     fn filtered(&mut self, count: u64) {
@@ -77,6 +86,9 @@ impl Outlet for Recorder {
         books.committed.append(&mut self.pending);
         for (reason, count) in self.losses.drain(..).filter(|(_, count)| *count > 0) {
             *books.lost.entry(reason).or_default() += count;
+        }
+        for (origin, count) in self.origins.drain(..) {
+            *books.lost_of.entry(origin).or_default() += count;
         }
         books.filtered += std::mem::take(&mut self.left_out);
         books.marks.extend(self.marks.drain(..));
