@@ -86,30 +86,18 @@ impl Losses {
     }
 
     fn merge(&mut self, mut new: Untold) {
-        let alike = |known: &&mut Untold| known.stream == new.stream && known.reason == new.reason;
-        let crowded = self.0.iter_mut().filter(alike).count() >= ORIGINS;
-        let known = self
-            .0
-            .iter_mut()
-            .filter(alike)
-            .find(|known| known.origin == new.origin);
-        let known = match known {
-            None if crowded => {
-                new.origin = Origin::default();
-                let mut alike = self
-                    .0
-                    .iter_mut()
-                    .filter(|known| known.stream == new.stream && known.reason == new.reason);
-                alike.find(|known| known.origin == new.origin)
-            }
-            known => known,
-        };
-        match known {
-            Some(known) => {
-                known.count += new.count;
-                known.from = known.from.min(new.from);
-                known.to = known.to.max(new.to);
-            }
+        let mut alike = self.0.iter_mut().filter(|known| known.is_like(&new));
+        if let Some(known) = alike.find(|known| known.origin == new.origin) {
+            return known.take_in(&new);
+        }
+        let origins = self.0.iter().filter(|known| known.is_like(&new)).count();
+        if origins < ORIGINS {
+            return self.0.push(new);
+        }
+        new.origin = Origin::default();
+        let mut alike = self.0.iter_mut().filter(|known| known.is_like(&new));
+        match alike.find(|known| known.origin == new.origin) {
+            Some(known) => known.take_in(&new),
             None => self.0.push(new),
         }
     }
@@ -123,6 +111,16 @@ impl Losses {
 }
 
 impl Untold {
+    fn is_like(&self, other: &Self) -> bool {
+        self.stream == other.stream && self.reason == other.reason
+    }
+
+    fn take_in(&mut self, other: &Self) {
+        self.count += other.count;
+        self.from = self.from.min(other.from);
+        self.to = self.to.max(other.to);
+    }
+
     fn record(self) -> Vec<u8> {
         let observation = Observation::Event {
             occurred_at: self.to,
