@@ -327,7 +327,7 @@ static __always_inline bool shed(struct __sk_buff *skb, const struct dns_record 
 			id = bpf_skb_cgroup_id(skb);
 		return share_sheds(share_group(SHARE_CGROUP, id), free, bytes, flags);
 	}
-	if (sent && record->pid == (__u32)(bpf_get_current_pid_tgid() >> 32))
+	if (sent && share_is_current(record->pid))
 		return share_sheds(share_of_current(), free, bytes, flags);
 	return share_sheds(share_group(sent ? SHARE_USER : SHARE_OTHERS, record->uid), free, bytes,
 			   flags);

@@ -221,7 +221,7 @@ static __always_inline bool shed(const struct connection_record *record, bool de
 	if (detail)
 		return share_sheds(share_group(SHARE_OTHERS, 0), free, sizeof(*record),
 				   SHARE_CHEAP | SHARE_UNCOUNTED);
-	if (record->pid == (__u32)(bpf_get_current_pid_tgid() >> 32))
+	if (share_is_current(record->pid))
 		return share_sheds(share_of_current(), free, sizeof(*record), 0);
 	return share_sheds(share_group(SHARE_USER, record->uid), free, sizeof(*record), 0);
 }

@@ -84,6 +84,7 @@ struct css_set___share {
 struct task_struct___share {
 	struct css_set___share *cgroups;
 	struct pid *thread_pid;
+	const struct cred *cred;
 };
 #pragma clang attribute pop
 
@@ -103,6 +104,17 @@ static __always_inline __u64 share_crowded(void)
 		return 0;
 	/* A ring without a byte left is crowded, too. */
 	return free | 1;
+}
+
+/*
+ * Whether a process is the one that is running. Programs of sockets have no helper for it on every
+ * kernel, but may read it.
+ */
+static __always_inline bool share_is_current(__u32 pid)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return pid == (__u32)BPF_CORE_READ(task, tgid);
 }
 
 /* The group of the current task. */
@@ -132,7 +144,7 @@ static __noinline __u64 share_of_current(void)
 
 		return share_group(SHARE_PID_NAMESPACE, BPF_CORE_READ(outermost, ns, ns.inum));
 	}
-	return share_group(SHARE_USER, (__u32)bpf_get_current_uid_gid());
+	return share_group(SHARE_USER, BPF_CORE_READ(task, cred, uid.val));
 }
 
 /*
