@@ -105,8 +105,7 @@ pub struct EventHour {
     pub dns: u64,
     /// System calls that matter for security.
     pub syscall: u64,
-    /// Ends of processes.
-    pub exit: u64,
+                |(start, [process, connection, file, loginlog, dns, syscall, exit, loss])| EventHour {
 }
 
 /// The event store.
@@ -218,7 +217,7 @@ fn of(app: &App, now: Timestamp) -> Result<Overview> {
         events_per_hour: event_hours
             .into_iter()
             .map(
-                |(start, [process, connection, file, loginlog, dns, syscall, exit])| EventHour {
+                |(start, [process, connection, file, loginlog, dns, syscall, exit, loss])| EventHour {
                     start,
                     process,
                     connection,
@@ -227,6 +226,7 @@ fn of(app: &App, now: Timestamp) -> Result<Overview> {
                     dns,
                     syscall,
                     exit,
+                    loss,
                 },
             )
             .collect(),

@@ -59,7 +59,7 @@ pub(super) fn asked(data: &EventData) -> Option<Subject> {
             .or_else(|| Subject::hash("sha256", file.sha256.as_deref()?)),
         EventData::Process(process) => Subject::hash("md5", process.md5.as_deref().unwrap_or_default())
             .or_else(|| Subject::hash("sha256", process.sha256.as_deref()?)),
-        EventData::Dns(_) | EventData::Syscall(_) | EventData::Exit(_) => None,
+        EventData::Dns(_) | EventData::Syscall(_) | EventData::Exit(_) | EventData::Loss(_) => None,
     }
 }
 
@@ -82,6 +82,7 @@ pub(super) fn looked_up(data: &EventData, sets: &[std::sync::Arc<IndicatorSet>])
             [name, None, None]
         }
         EventData::Syscall(_) | EventData::Exit(_) => [None, None, None],
+        EventData::Syscall(_) | EventData::Loss(_) => [None, None, None],
         EventData::File(file) => [
             Subject::hash("hash", &file.hash),
             file.sha256
