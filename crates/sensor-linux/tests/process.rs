@@ -460,6 +460,41 @@ fn the_tree_names_processes_for_the_other_sensors() {
 }
 
 #[test]
+fn a_daemon_that_gave_up_its_parent_is_told_with_who_started_it() {
+    let test = "a_daemon_that_gave_up_its_parent_is_told_with_who_started_it";
+    let Some(opened) = opened(test, options()) else {
+        return;
+    };
+    let (outlet, marker) = (Recorder::default(), marker("daemon"));
+    let running = start(opened.sensor, &outlet);
+    let folder = tempfile::tempdir().unwrap();
+    let gate = folder.path().join("gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // The one in the background goes on when the shell is gone, whose place another process takes.
+    let script = format!(
+        "(read _ < {}; exec /bin/true {marker}-end) &",
+        gate.display()
+    );
+    let shell = run("/bin/sh", &["-c", &script]);
+    fs::write(&gate, "go\n").unwrap();
+    let seen = outlet.wait(&format!("/bin/true {marker}-end"), 2);
+    running.stop().1.unwrap();
+    let found = seen
+        .into_iter()
+        .filter(|process| process.command == format!("/bin/true {marker}-end"));
+    let process = only(found.collect());
+    let me = std::env::current_exe().unwrap();
+    let sh = fs::canonicalize("/bin/sh").unwrap();
+    assert!(process.ppid != shell && process.ppid != std::process::id());
+    assert_eq!(
+        process.ancestors[1..3],
+        [sh.to_str().unwrap(), me.to_str().unwrap()],
+        "{:?}",
+        process.ancestors
+    );
+}
+
+#[test]
 fn the_fallback_sees_executions_that_last_long_enough_to_be_read() {
     let test = "the_fallback_sees_executions_that_last_long_enough_to_be_read";
     let options = Options {

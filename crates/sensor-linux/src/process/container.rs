@@ -42,8 +42,7 @@ impl Groups {
     pub(crate) fn open() -> Self {
         let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
         let mounts = String::from_utf8_lossy(&mounts);
-        let mount = cgroup2_mount(&mounts)
-            .and_then(|path| Some((File::open(&path).ok()?, path)));
+        let mount = cgroup2_mount(&mounts).and_then(|path| Some((File::open(&path).ok()?, path)));
         Self {
             mount,
             earlier: has_version_1(&mounts),
@@ -211,7 +210,9 @@ mod tests {
         let id = "0123456789abcdef".repeat(4);
         for lines in [
             // Docker with groups of its own, and with those of systemd.
-            format!("12:pids:/docker/{id}\n1:name=systemd:/docker/{id}\n0::/system.slice/containerd.service\n"),
+            format!(
+                "12:pids:/docker/{id}\n1:name=systemd:/docker/{id}\n0::/system.slice/containerd.service\n"
+            ),
             format!("4:memory:/system.slice/docker-{id}.scope\n0::/\n"),
             // Kubernetes: containerd, and cri-o.
             format!("11:cpu,cpuacct:/kubepods/burstable/pod6f/{id}\n0::/\n"),

@@ -57,8 +57,10 @@ pub(super) fn asked(data: &EventData) -> Option<Subject> {
         EventData::Loginlog(login) => Subject::address("remote", &login.remote),
         EventData::File(file) => Subject::hash("hash", &file.hash)
             .or_else(|| Subject::hash("sha256", file.sha256.as_deref()?)),
-        EventData::Process(process) => Subject::hash("md5", process.md5.as_deref().unwrap_or_default())
-            .or_else(|| Subject::hash("sha256", process.sha256.as_deref()?)),
+        EventData::Process(process) => {
+            Subject::hash("md5", process.md5.as_deref().unwrap_or_default())
+                .or_else(|| Subject::hash("sha256", process.sha256.as_deref()?))
+        }
         EventData::Dns(_) | EventData::Syscall(_) | EventData::Exit(_) | EventData::Loss(_) => None,
     }
 }

@@ -168,7 +168,7 @@ fn data(random: &mut Random) -> EventData {
             command: random.pick(&COMMANDS).to_owned(),
             pid: small(random),
             ppid: 1,
-            exit_code: random.pick(&[0, 1, 139]),
+            exit_code: if random.below(2) == 0 { 0 } else { 139 },
             signal: (random.below(2) == 0).then(|| "SIGSEGV".to_owned()),
             core_dumped: (random.below(4) == 0).then_some(true),
             duration_ms: Some(random.below(100_000)),
