@@ -4,7 +4,11 @@
 //! How many were turned away is counted elsewhere, exactly. Here each loss gets its groups as far as
 //! they are known: the map has one place for many groups over time, and no lock.
 
-use std::{collections::HashMap, fs};
+use std::{
+    collections::HashMap,
+    fs,
+    time::{Duration, Instant},
+};
 
 use libbpf_rs::{MapCore as _, MapFlags};
 use yinglong_model::{DropReason, ledger::Origin};
@@ -18,6 +22,12 @@ use crate::{
 
 /// `struct share_slot`
 const SLOT_BYTES: usize = 32;
+/// How long a group's name is remembered: looking for it takes many calls, but numbers of namespaces
+/// are given again.
+const REMEMBERED: Duration = Duration::from_secs(60);
+/// Groups named at a time, those that lost most first: somebody may make many of them.
+const NAMED: usize = 16;
+const ORIGINS: usize = 1024;
 /// Processes looked at for one of a process namespace.
 const LOOKED_AT: usize = 32_768;
 
@@ -48,6 +58,8 @@ impl Group {
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
     seen: HashMap<u64, u64>,
+    origins: HashMap<Group, Origin>,
+    named_at: Option<Instant>,
 }
 
 impl Shares {
@@ -67,13 +79,20 @@ impl Shares {
             return;
         }
         let groups = table(attached).map_or_else(Vec::new, |table| self.since(&table));
-        let mut control_groups = Groups::open();
+        let aged = self.named_at.is_none_or(|at| at.elapsed() > REMEMBERED);
+        if aged || self.origins.len() > ORIGINS {
+            self.named_at = Some(Instant::now());
+            self.origins.clear();
+        }
         let mut left = count;
-        for (group, count) in groups {
+        for (group, count) in groups.into_iter().take(NAMED) {
             let count = count.min(left);
             left -= count;
-            let origin = origin(group, &mut control_groups);
-            outlet.lose_of(DropReason::OverShare, &origin, count);
+            let origin = self
+                .origins
+                .entry(group)
+                .or_insert_with(|| origin(group, &mut Groups::open()));
+            outlet.lose_of(DropReason::OverShare, origin, count);
         }
         outlet.lose(DropReason::OverShare, left);
     }

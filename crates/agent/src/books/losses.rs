@@ -275,7 +275,7 @@ impl Books {
         let ledger = next.ledger.stream(EventType::Loss.as_str());
         ledger.emitted += records.len() as u64;
         ledger.spooled += records.len() as u64;
-        let bytes = serde_json::to_vec(&next).unwrap_or_default();
+        let bytes = serde_json::to_vec(&next).expect("a note is numbers and texts");
         let last = self.0.spool.append(&records, &bytes)?;
         *note = next;
         self.0.appended.send_replace(last);
