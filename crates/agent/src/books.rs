@@ -202,7 +202,6 @@ fn change_of<'a>(changes: &'a mut Vec<Change>, stream: &'static str) -> &'a mut 
 }
 
 impl SpoolOutlet {
-
     fn leave_out(&mut self, stream: &'static str, count: u64) {
         let change = change_of(&mut self.changes, stream);
         change.emitted += count;

@@ -100,22 +100,36 @@ mod tests {
         assert_eq!(kept(690).0, Worth::ALL);
         assert_eq!(
             kept(691),
-            (Worth::ALL[1..].to_vec(), [(("file", DropReason::Shed), 1)].into())
+            (
+                Worth::ALL[1..].to_vec(),
+                [(("file", DropReason::Shed), 1)].into()
+            )
         );
         assert_eq!(
             kept(841),
-            (Worth::ALL[2..].to_vec(), [(("file", DropReason::Shed), 2)].into())
+            (
+                Worth::ALL[2..].to_vec(),
+                [(("file", DropReason::Shed), 2)].into()
+            )
         );
         assert_eq!(
             kept(971),
             (
                 vec![Worth::Loss],
-                [(("file", DropReason::Shed), 2), (("file", DropReason::SpoolFull), 1)].into()
+                [
+                    (("file", DropReason::Shed), 2),
+                    (("file", DropReason::SpoolFull), 1)
+                ]
+                .into()
             )
         );
         assert_eq!(
             kept(991).1,
-            [(("file", DropReason::Shed), 2), (("file", DropReason::SpoolFull), 2)].into()
+            [
+                (("file", DropReason::Shed), 2),
+                (("file", DropReason::SpoolFull), 2)
+            ]
+            .into()
         );
     }
 
@@ -126,7 +140,10 @@ mod tests {
             used_bytes: 0,
             limit_bytes: 100,
         };
-        assert_eq!(make(&mut entries, room), [(("file", DropReason::Shed), 3)].into());
+        assert_eq!(
+            make(&mut entries, room),
+            [(("file", DropReason::Shed), 3)].into()
+        );
         assert_eq!(entries.len(), 7);
     }
 

@@ -105,7 +105,10 @@ pub struct EventHour {
     pub dns: u64,
     /// System calls that matter for security.
     pub syscall: u64,
-                |(start, [process, connection, file, loginlog, dns, syscall, exit, loss])| EventHour {
+    /// Ends of processes.
+    pub exit: u64,
+    /// Reports of losses.
+    pub loss: u64,
 }
 
 /// The event store.
@@ -217,7 +220,19 @@ fn of(app: &App, now: Timestamp) -> Result<Overview> {
         events_per_hour: event_hours
             .into_iter()
             .map(
-                |(start, [process, connection, file, loginlog, dns, syscall, exit, loss])| EventHour {
+                |(
+                    start,
+                    [
+                        process,
+                        connection,
+                        file,
+                        loginlog,
+                        dns,
+                        syscall,
+                        exit,
+                        loss,
+                    ],
+                )| EventHour {
                     start,
                     process,
                     connection,

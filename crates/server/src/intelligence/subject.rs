@@ -83,8 +83,7 @@ pub(super) fn looked_up(data: &EventData, sets: &[std::sync::Arc<IndicatorSet>])
                 .flatten();
             [name, None, None]
         }
-        EventData::Syscall(_) | EventData::Exit(_) => [None, None, None],
-        EventData::Syscall(_) | EventData::Loss(_) => [None, None, None],
+        EventData::Syscall(_) | EventData::Exit(_) | EventData::Loss(_) => [None, None, None],
         EventData::File(file) => [
             Subject::hash("hash", &file.hash),
             file.sha256

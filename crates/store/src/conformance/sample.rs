@@ -2,7 +2,9 @@
 
 use yinglong_model::{
     AgentId, Event, EventData, EventId, Timestamp,
-    event::{Connection, Direction, Dns, Exit, File, Login, Loss, Process, Protocol, Syscall, System},
+    event::{
+        Connection, Direction, Dns, Exit, File, Login, Loss, Process, Protocol, Syscall, System,
+    },
     id::Epoch,
 };
 
