@@ -3,6 +3,7 @@
 use std::{
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -92,7 +93,11 @@ fn a_real_sshd_three_wrong_passwords_three_wrong_keys_and_one_success_a09_a10() 
     };
     let context = Context::default();
     let kept = Kept::default();
-    let mut sensor = open(Options { paths }).unwrap();
+    let options = Options {
+        paths,
+        ..Options::default()
+    };
+    let mut sensor = open(options).unwrap();
     let worker = std::thread::spawn({
         let (context, mut kept) = (context.clone(), kept.clone());
         move || sensor.run(&context, &mut kept)
