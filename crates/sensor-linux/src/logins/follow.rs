@@ -214,22 +214,27 @@ impl Follower {
             return Ok(());
         }
         self.compared = Some(stamp);
-        if metadata.len() < self.position.offset {
-            let copied = self.guard.is_none_or(|guard| guard.is_copied(&self.path));
-            if !copied {
-                turn.tampered = Some(Kind::Shortened);
+        let kind = match self.guard {
+            _ if metadata.len() < self.position.offset => Some(Kind::Shortened),
+            Some(guard) if guard.end == self.position.offset => {
+                guard.compare(file, self.record_bytes)?
             }
+            _ => None,
+        };
+        let Some(kind) = kind else {
+            return Ok(());
+        };
+        // Emptied behind a copy, and perhaps filled again up to where it was read.
+        let copied = self.guard.is_none_or(|guard| guard.is_copied(&self.path));
+        if !copied {
+            turn.tampered = Some(kind);
+        }
+        // Records have times that tell which of them are news; what was changed in a text is not read again.
+        if copied || kind == Kind::Shortened || self.record_bytes > 1 {
             turn.restarted = true;
             self.position.offset = 0;
-            self.guard = None;
-            return Ok(());
         }
-        if let Some(guard) = self.guard.filter(|guard| guard.end == self.position.offset)
-            && let Some(kind) = guard.compare(file, self.record_bytes)?
-        {
-            turn.tampered = Some(kind);
-            self.guard = None;
-        }
+        self.guard = None;
         Ok(())
     }
 
@@ -263,6 +268,12 @@ impl Follower {
             .as_ref()
             .is_some_and(|(_, identity)| *identity == wanted);
         let mut opened = if same { there } else { None };
+        if let (Some((file, identity)), Some(_)) = (&opened, self.absent) {
+            // The number of one that was removed may be given to the next.
+            if file.metadata()?.len() < self.position.offset {
+                self.start(*identity);
+            }
+        }
         if opened.is_none() && known && self.absent.is_none() {
             opened = self.renamed(wanted);
         }

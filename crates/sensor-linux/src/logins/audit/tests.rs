@@ -17,6 +17,8 @@ const ENABLED: u32 = 1;
 fn message(kind: u16, payload: &[u8]) {
     let fd = socket::socket().unwrap();
     bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0)).unwrap();
+    // A text ends with a zero; the kernel cuts the last byte off.
+    let payload = [payload, b"\0"].concat();
     let length = u32::try_from(16 + payload.len()).unwrap();
     let mut bytes = Vec::new();
     bytes.extend(length.to_ne_bytes());
