@@ -211,7 +211,7 @@ impl Database {
         let news = rows.iter().filter(is_new).filter(|row| row.login);
         batch.told.extend(news.map(|row| Told {
             at: Timestamp::from_nanos(row.at_micros.saturating_mul(1000)),
-            since: None,
+            within: None,
             login: Login {
                 username: row.user.clone(),
                 remote: super::utmp::host(&row.remote),

@@ -31,7 +31,8 @@ const NAME_BYTES: usize = 31;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Entry {
     who: Who,
-    at: Timestamp,
+    /// The earliest and the latest another witness may have seen it.
+    within: (Timestamp, Timestamp),
     read: Timestamp,
     /// Bit per witness that told of it.
     witnesses: u32,
@@ -106,7 +107,10 @@ impl Duplicates {
                     named: flags & 1 != 0,
                     status: flags & 2 != 0,
                 },
-                at: Timestamp::from_nanos(parts.next()?.parse().ok()?),
+                within: {
+                    let mut time = || Some(Timestamp::from_nanos(parts.next()?.parse().ok()?));
+                    (time()?, time()?)
+                },
                 read: now,
                 witnesses: parts.next()?.parse().ok()?,
             };
@@ -124,15 +128,19 @@ impl Duplicates {
         let mut saved = String::new();
         let skipped = self.entries.len().saturating_sub(SAVED);
         for Entry {
-            who, at, witnesses, ..
+            who,
+            within: (from, to),
+            witnesses,
+            ..
         } in self.entries.iter().skip(skipped)
         {
             let flags = u8::from(who.named) | u8::from(who.status) << 1;
-            let (user, remote, at) = (who.user, who.remote, at.nanos());
+            let (user, remote) = (who.user, who.remote);
+            let (from, to) = (from.nanos(), to.nanos());
             // Writing to a string does not fail.
             let _ = write!(
                 saved,
-                "{user:016x}:{remote:016x}:{flags:x}:{at}:{witnesses} "
+                "{user:016x}:{remote:016x}:{flags:x}:{from}:{to}:{witnesses} "
             );
         }
         saved
@@ -142,13 +150,13 @@ impl Duplicates {
     pub(super) fn is_first(&mut self, told: &Told, now: Timestamp) -> bool {
         let who = Who::of(&told.login);
         let bit = told.witness.bit();
-        let earliest = told.since.unwrap_or(told.at);
+        let within = told.within.unwrap_or((told.at, told.at));
+        let overlaps = |(from, to): (Timestamp, Timestamp)| {
+            within.0.since(to) <= APART && from.since(within.1) <= APART
+        };
         let local = self.local;
         let fits = |entry: &Entry| {
-            entry.witnesses & bit == 0
-                && who.fits(entry.who, local)
-                && earliest.since(entry.at) <= APART
-                && entry.at.since(told.at) <= APART
+            entry.witnesses & bit == 0 && who.fits(entry.who, local) && overlaps(entry.within)
         };
         // One that is known to be the same goes before one that only may be.
         let exact = |entry: &Entry| entry.who == who && fits(entry);
@@ -169,7 +177,7 @@ impl Duplicates {
         }
         self.entries.push_back(Entry {
             who,
-            at: told.at,
+            within,
             read: now,
             witnesses: bit,
         });
@@ -203,7 +211,7 @@ mod tests {
     fn told(user: &str, remote: &str, secs: i64, witness: Witness) -> Told {
         Told {
             at: Timestamp::from_secs(secs),
-            since: None,
+            within: None,
             login: Login {
                 username: user.to_owned(),
                 remote: remote.to_owned(),
@@ -240,12 +248,21 @@ mod tests {
         assert!(!duplicates.is_first(&told("a", "192.0.2.1", 10, B), NOW));
         duplicates.forget(NOW.plus(Duration::from_secs(600)));
         let folded = Told {
-            since: Some(Timestamp::from_secs(10)),
+            within: Some((Timestamp::from_secs(10), Timestamp::from_secs(18))),
             ..told("a", "192.0.2.1", 18, B)
         };
         assert!(!duplicates.is_first(&folded, NOW));
         assert!(!duplicates.is_first(&folded, NOW));
         assert!(duplicates.is_first(&folded, NOW), "one that only it has");
+
+        // The same when the one that may have been seen later comes first.
+        let early = Told {
+            within: Some((Timestamp::from_secs(50), Timestamp::from_secs(53))),
+            ..told("b", "192.0.2.1", 50, C)
+        };
+        assert!(duplicates.is_first(&early, NOW));
+        assert!(duplicates.is_first(&told("b", "192.0.2.1", 56, A), NOW));
+        assert!(!duplicates.is_first(&told("b", "192.0.2.1", 55, A), NOW));
     }
 
     #[test]
@@ -285,7 +302,7 @@ mod tests {
         assert!(restored.is_first(&told("b", "192.0.2.1", 100, B), NOW));
         restored.forget(NOW.plus(Duration::from_secs(3601)));
         assert_eq!(restored.save(), "");
-        let saved = "x:y zz 1:2:3 1:2:3:4:5:6 1:2:3:4:5 : ::::";
+        let saved = "x:y zz 1:2:3 1:2:3:4:5:6:7 1:2:3:4:5:6 : :::::";
         assert_eq!(Duplicates::restore(saved, NOW).entries.len(), 1);
     }
 

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use yinglong_model::{Timestamp, event::Login};
@@ -41,8 +41,8 @@ pub(super) struct LogFile {
     failing: bool,
     /// What was done to it in this run.
     pub(super) tampered: Option<Kind>,
-    /// Turns in which it was left alone, see [`LogFile::is_settling`].
-    waited: u8,
+    /// Since when it is left alone, see [`LogFile::is_settling`].
+    waiting: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl LogFile {
             history: None,
             failing: false,
             tampered: None,
-            waited: 0,
+            waiting: None,
         }
     }
 
@@ -112,15 +112,17 @@ impl LogFile {
 
     /// Whether a text log was written to a moment ago. The journal tells some 250 ms later which of the
     /// lines are proof (`POST_CHANGE_TIMER_INTERVAL_USEC` of journald), and is to be heard first; but a
-    /// busy log is not put off for more than ten turns.
+    /// busy log is not put off for more than two seconds.
     pub(super) fn is_settling(&mut self) -> bool {
         const QUIET: Duration = Duration::from_millis(700);
-        const TURNS: u8 = 10;
+        const LONGEST: Duration = Duration::from_secs(2);
         let modified = fs::metadata(&self.path).and_then(|metadata| metadata.modified());
         let age = modified.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
-        let settling = self.is_log() && age.is_ok_and(|age| age < QUIET) && self.waited < TURNS;
-        self.waited = if settling { self.waited + 1 } else { 0 };
-        settling
+        if !self.is_log() || age.is_ok_and(|age| age >= QUIET) || !self.path.exists() {
+            self.waiting = None;
+            return false;
+        }
+        self.waiting.get_or_insert_with(Instant::now).elapsed() < LONGEST
     }
 
     /// Reads what is new; says whether there may be more at once.
@@ -349,7 +351,7 @@ fn from_record(record: utmp::Record, success: bool, witness: Witness) -> Option<
     let file = if success { "wtmp" } else { "btmp" };
     counts.then(|| Told {
         at: record.at,
-        since: None,
+        within: None,
         login: Login {
             username: record.user,
             remote: record.remote,

@@ -36,13 +36,12 @@ impl Outcome {
         forged: bool,
     ) -> Vec<Told> {
         let since = match self.folded {
-            true => Some(before.unwrap_or_else(|| at.minus(FOLDED))),
-            false if self.over.is_zero() => None,
-            false => Some(at.minus(self.over)),
+            true => before.unwrap_or_else(|| at.minus(FOLDED)),
+            false => at.minus(self.over),
         };
         let told = Told {
             at,
-            since,
+            within: (since != at).then_some((since, at)),
             login: Login {
                 username: self.username,
                 remote: self.remote,
@@ -75,6 +74,8 @@ const REPETITIONS: u32 = 1000;
 pub(super) struct Messages {
     /// Address and port of connections with an outcome, the newest last.
     told: VecDeque<(String, u16)>,
+    /// Account and address of failures that PAM told and sshd itself has not repeated yet.
+    asked: VecDeque<(String, String)>,
 }
 
 impl Messages {
@@ -110,11 +111,40 @@ impl Messages {
             }
             let rest = rest.strip_prefix("invalid user ").unwrap_or(rest);
             let (user, peer) = rest.rmatch_indices(" from ").find_map(|m| peer(rest, m))?;
+            let asked = |(name, address): &(String, String)| name == user && *address == peer.0;
+            if method.starts_with("keyboard-interactive")
+                && let Some(place) = self.asked.iter().position(asked)
+            {
+                self.asked.remove(place);
+                self.told.push_back(peer);
+                return None;
+            }
             return Some(self.tell(user, peer, false));
+        }
+        let asked = message.strip_prefix("error: ").unwrap_or(message);
+        if let Some(rest) = asked.strip_prefix("PAM: ") {
+            return self.prompted(rest);
         }
         let (user, peer) = given_up(message)?;
         let told = self.told.contains(&peer);
         (!told).then(|| self.tell(user, peer, false))
+    }
+
+    /// A wrong answer at a prompt of PAM: `Authentication failure for root from 192.0.2.1`. What PAM calls
+    /// the failure is in the host's language.
+    fn prompted(&mut self, rest: &str) -> Option<Outcome> {
+        let (before, address) = rest.rsplit_once(" from ")?;
+        let remote = address_text(address)?;
+        let (_failure, user) = before.split_once(" for ")?;
+        let user = user.strip_prefix("illegal user ").unwrap_or(user);
+        if self.asked.len() == CONNECTIONS {
+            self.asked.pop_front();
+        }
+        self.asked.push_back((user.to_owned(), remote.clone()));
+        Some(Outcome {
+            remote,
+            ..local(user, "ssh", "", false)
+        })
     }
 
     fn tell(&mut self, user: &str, peer: (String, u16), status: bool) -> Outcome {
@@ -422,6 +452,29 @@ mod tests {
         let other = closed.replace("port 7", "port 8");
         assert!(messages.outcome("sshd", &other).is_some());
         assert!(messages.outcome("sshd", &other).is_none());
+    }
+
+    #[test]
+    fn a_wrong_answer_at_a_prompt_is_one_failure_also_when_sshd_repeats_it() {
+        let mut messages = Messages::default();
+        let mut count = |message: &str| messages.outcome("sshd", message).is_some();
+        let pam = "error: PAM: Authentication failure for root from 192.0.2.1";
+        let own = "Failed keyboard-interactive/pam for root from 192.0.2.1 port 7 ssh2";
+        let closed = "Connection closed by authenticating user root 192.0.2.1 port 7 [preauth]";
+        assert_eq!([count(pam), count(pam), count(own)], [true, true, false]);
+        assert_eq!(
+            [count(own), count(own), count(closed)],
+            [false, true, false]
+        );
+        let unknown = "error: PAM: User not known to the underlying authentication module for illegal user x y from 192.0.2.1";
+        assert_eq!(
+            shown("sshd", unknown).as_deref(),
+            Some("x y|192.0.2.1|false|ssh|1")
+        );
+        assert!(!count("PAM: pam_open_session(): Permission denied"));
+        assert!(!count(
+            "PAM: Authentication failure for root from box.example"
+        ));
     }
 
     proptest! {

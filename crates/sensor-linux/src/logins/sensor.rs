@@ -125,7 +125,7 @@ impl Reader {
         }
         if let Some(audit) = &mut self.audit {
             audit.look();
-            more |= audit.read(batch);
+            more |= audit.read(now, batch);
         }
         for database in &mut rest.databases {
             database.read(now, batch);

@@ -36,8 +36,9 @@ impl Witness {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Told {
     pub(super) at: Timestamp,
-    /// The earliest it can have been, where one line stands for several attempts.
-    pub(super) since: Option<Timestamp>,
+    /// The earliest and the latest another witness may have seen it, where that is more than a moment:
+    /// one line stands for several attempts, or for one that lasted.
+    pub(super) within: Option<(Timestamp, Timestamp)>,
     pub(super) login: Login,
     pub(super) witness: Witness,
     /// The witness knows that nobody logged in: somebody wrote what a login program would write. It

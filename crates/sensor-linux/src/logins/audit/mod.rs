@@ -10,11 +10,11 @@ mod attempts;
 pub(super) mod record;
 mod socket;
 
-use yinglong_model::event::Login;
+use yinglong_model::{Timestamp, event::Login};
 
 use super::told::{Batch, Told, Witness};
 use crate::accounts::Accounts;
-use attempts::Processes;
+use attempts::{Attempts, Outcome};
 use socket::{Received, Socket};
 
 /// Messages that are taken in one turn, so that the other sources have theirs.
@@ -27,7 +27,7 @@ const MESSAGE_BYTES: usize = 16 << 10;
 #[derive(Debug)]
 pub(super) struct Audit {
     socket: Result<Socket, String>,
-    processes: Processes,
+    attempts: Attempts,
     accounts: Accounts,
     buffer: Vec<u8>,
 }
@@ -36,7 +36,7 @@ impl Audit {
     pub(super) fn open(accounts: Accounts) -> Self {
         Self {
             socket: Socket::open(),
-            processes: Processes::default(),
+            attempts: Attempts::default(),
             accounts,
             buffer: vec![0; MESSAGE_BYTES],
         }
@@ -59,7 +59,10 @@ impl Audit {
     }
 
     /// Takes what has come; says whether there may be more at once.
-    pub(super) fn read(&mut self, batch: &mut Batch) -> bool {
+    pub(super) fn read(&mut self, now: Timestamp, batch: &mut Batch) -> bool {
+        batch
+            .told
+            .extend(self.attempts.ended(now).into_iter().map(told));
         let Ok(socket) = &mut self.socket else {
             return false;
         };
@@ -86,8 +89,8 @@ impl Audit {
             }
             match record::parse(kind, text) {
                 Some(record) => {
-                    let told = told(record, &mut self.processes, &self.accounts);
-                    batch.told.extend(told);
+                    let outcome = self.attempts.outcome(&record, &self.accounts);
+                    batch.told.extend(outcome.map(told));
                 }
                 None => batch.malformed += 1,
             }
@@ -96,23 +99,22 @@ impl Audit {
     }
 }
 
-fn told(record: record::Record, processes: &mut Processes, accounts: &Accounts) -> Option<Told> {
-    let outcome = processes.outcome(&record, accounts)?;
-    Some(Told {
-        at: record.at,
-        since: None,
+fn told(outcome: Outcome) -> Told {
+    Told {
+        at: outcome.at,
+        within: outcome.within,
         login: Login {
             username: outcome.username,
-            remote: record.remote,
+            remote: outcome.remote,
             status: outcome.success,
             hostname: String::new(),
-            tty: Some(record.terminal).filter(|terminal| !terminal.is_empty()),
+            tty: Some(outcome.terminal).filter(|terminal| !terminal.is_empty()),
             source: Some("audit".to_owned()),
         },
         witness: Witness::AUDIT,
         forged: false,
-    })
+    }
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

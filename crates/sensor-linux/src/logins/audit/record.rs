@@ -33,6 +33,8 @@ pub(crate) struct Record {
     pub(super) at: Timestamp,
     /// Process that sent it, as the kernel says.
     pub(super) pid: u32,
+    /// Its login session, if it has one; the numbers are never used again.
+    pub(super) session: Option<u32>,
     /// What the program was at.
     pub(super) op: String,
     /// Name of the account, as the program says; empty when there is only `uid`.
@@ -73,6 +75,9 @@ pub(crate) fn parse(kind: u16, text: &[u8]) -> Option<Record> {
         kind,
         at: time_of(time)?,
         pid: first(own, "pid")?.parse().ok()?,
+        session: first(own, "ses")
+            .and_then(|session| session.parse().ok())
+            .filter(|session| *session != u32::MAX),
         op: first(message, "op").unwrap_or_default().to_owned(),
         account: account.map(decoded).unwrap_or_default(),
         id: id.filter(|_| account.is_none()),

@@ -38,13 +38,13 @@ fn enable(on: u32) {
 }
 
 /// Auditing is as it was when this is dropped.
-struct On(bool, #[expect(dead_code)] MutexGuard<'static, ()>);
+pub(in crate::logins) struct On(bool, #[expect(dead_code)] MutexGuard<'static, ()>);
 
 /// One test at a time turns it on and off.
 static TURN: Mutex<()> = Mutex::new(());
 
 impl On {
-    fn new() -> Self {
+    pub(in crate::logins) fn new() -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let on = socket::state().is_some_and(|enabled| enabled != 0);
         if !on {
@@ -52,6 +52,11 @@ impl On {
         }
         Self(on, turn)
     }
+}
+
+/// Whether auditing can be turned on and heard here.
+pub(in crate::logins) fn is_possible() -> bool {
+    Audit::open(Accounts::default()).socket.is_ok() && socket::state().is_some()
 }
 
 impl Drop for On {
@@ -72,22 +77,23 @@ fn what_a_program_tells_the_kernel_is_told_here_a09_a10() {
     }
     let on = On::new();
     let user = format!("probe{}", std::process::id());
-    let login = |result: &str| {
+    let login = |kind: u16, result: &str| {
         let text = format!(
             "op=login acct=\"{user}\" exe=\"/usr/sbin/sshd\" hostname=? addr=192.0.2.7 terminal=ssh res={result}"
         );
-        message(record::USER_LOGIN, text.as_bytes());
+        message(kind, text.as_bytes());
     };
     // Not one that is asked for.
     message(1107, b"op=x acct=\"x\" res=success");
-    login("failed");
-    login("failed");
-    login("success");
+    login(record::USER_AUTH, "failed");
+    login(record::USER_AUTH, "failed");
+    login(record::USER_LOGIN, "failed");
+    login(record::USER_LOGIN, "success");
     let deadline = Instant::now() + Duration::from_secs(20);
     let mut batch = Batch::default();
     let mut told = Vec::new();
     while told.len() < 3 && Instant::now() < deadline {
-        audit.read(&mut batch);
+        audit.read(crate::logins::tamper::clock(), &mut batch);
         told.extend(
             batch
                 .told
@@ -125,10 +131,10 @@ fn what_the_queue_has_no_room_for_is_counted() {
         for _ in 0..64 {
             let text =
                 b"op=login acct=\"flood\" exe=\"/x\" hostname=? addr=? terminal=ssh res=failed";
-            message(record::USER_LOGIN, text);
+            message(record::USER_AUTH, text);
         }
         std::thread::sleep(Duration::from_millis(50));
-        audit.read(&mut batch);
+        audit.read(crate::logins::tamper::clock(), &mut batch);
     }
     drop(on);
     assert!(batch.overflowed > 0);

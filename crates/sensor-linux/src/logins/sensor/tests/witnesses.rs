@@ -6,7 +6,7 @@ use crate::logins::told::Witness;
 fn told(witness: Witness, user: &str, forged: bool) -> Told {
     Told {
         at: Timestamp::from_secs(NOW),
-        since: None,
+        within: None,
         login: Login {
             username: user.to_owned(),
             remote: "192.0.2.1".to_owned(),
