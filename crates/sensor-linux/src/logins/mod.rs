@@ -1,6 +1,6 @@
 //! Logins and failed attempts, from whatever a host keeps of them.
 //!
-//! - **Sources**: the audit subsystem ([`audit`](self)), the journal, text logs, wtmp and btmp, the databases of
+//! - **Sources**: the audit subsystem, the journal, text logs, wtmp and btmp, the databases of
 //!   wtmpdb and lastlog2. Any of them may be absent; those that appear later are read.
 //! - **Guarantees**: what is written while an agent runs, or between two runs of it, is reported
 //!   once (A11): the position in every source is committed together with the events read up to
@@ -11,7 +11,7 @@
 //! - **Invariants**: on its very first start the sensor begins at the end of every source; years
 //!   of history are no news. A source that appears later is read from its start.
 //! - **Tampering**: a file that lost or changed what had been read is told as a file event with the
-//!   action `TAMPER` and a word for the kind, see [`tamper::Kind`]; rotation is not.
+//!   action `TAMPER` and a word for the kind (`tamper.rs`); rotation is not.
 //! - **Proof**: the kernel and journald say who wrote; any local user can write to a text log with
 //!   logger(1). Where the journal is read, a line whose writer was an ordinary user is believed nowhere;
 //!   elsewhere a line of a text log is no proof.

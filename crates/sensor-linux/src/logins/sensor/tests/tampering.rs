@@ -121,7 +121,7 @@ fn rotation_is_no_tampering() {
     files.login("wtmp", "e", NOW);
     assert_eq!(again(&mut reader, &kept).len(), 1);
     assert!(kept.tampered().is_empty());
-    assert_eq!(reader.status().reason.contains("tampered"), false);
+    assert!(!reader.status().reason.contains("tampered"));
 }
 
 #[test]
