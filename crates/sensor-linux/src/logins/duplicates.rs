@@ -5,7 +5,7 @@
 //! keeps; one that a witness does not know matches any. A host's name matches any address, since some
 //! record the one and some the other.
 
-use std::{collections::VecDeque, fmt::Write as _, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, time::Duration};
 
 use sha2::{Digest, Sha256};
 use yinglong_model::{Timestamp, event::Login};
@@ -21,6 +21,9 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 
 /// Logins remembered: 1 MiB.
 const LIMIT: usize = 16_384;
+
+/// The longest time that one report may be about: sudo asks for so long, and log daemons fold.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Logins that are remembered across a restart.
 const SAVED: usize = 64;
@@ -80,14 +83,17 @@ impl Who {
 /// Logins that were reported a short while ago.
 #[derive(Debug)]
 pub(super) struct Duplicates {
-    entries: VecDeque<Entry>,
+    /// By the latest another witness may have seen it, and in the order they were told.
+    entries: BTreeMap<(Timestamp, u64), Entry>,
+    told: u64,
     local: u64,
 }
 
 impl Default for Duplicates {
     fn default() -> Self {
         Self {
-            entries: VecDeque::new(),
+            entries: BTreeMap::new(),
+            told: 0,
             local: digest(""),
         }
     }
@@ -116,11 +122,20 @@ impl Duplicates {
             };
             parts.next().is_none().then_some(entry)
         };
+        let mut restored = Self::default();
         let saved = saved.split_ascii_whitespace().take(SAVED);
-        Self {
-            entries: saved.filter_map(entry).collect(),
-            ..Self::default()
+        for entry in saved.filter_map(entry) {
+            restored.insert(entry);
         }
+        restored
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        if self.entries.len() >= LIMIT {
+            self.entries.pop_first();
+        }
+        self.told += 1;
+        self.entries.insert((entry.within.1, self.told), entry);
     }
 
     /// The newest, for the next run.
@@ -132,7 +147,7 @@ impl Duplicates {
             within: (from, to),
             witnesses,
             ..
-        } in self.entries.iter().skip(skipped)
+        } in self.entries.values().skip(skipped)
         {
             let flags = u8::from(who.named) | u8::from(who.status) << 1;
             let (user, remote) = (who.user, who.remote);
@@ -159,23 +174,29 @@ impl Duplicates {
             entry.witnesses & bit == 0 && who.fits(entry.who, local) && overlaps(entry.within)
         };
         // One that is known to be the same goes before one that only may be.
-        let exact = |entry: &Entry| entry.who == who && fits(entry);
-        let place = self
-            .entries
-            .iter()
-            .position(exact)
-            .or_else(|| self.entries.iter().position(fits));
-        if let Some(known) = place.and_then(|place| self.entries.get_mut(place)) {
+        let first = (within.0.minus(APART), 0);
+        let last = (within.1.plus(APART).plus(LONGEST), u64::MAX);
+        let mut found = None;
+        for (key, entry) in self.entries.range(first..=last) {
+            if !fits(entry) {
+                continue;
+            }
+            let exact = entry.who == who;
+            if exact || found.is_none() {
+                found = Some(*key);
+            }
+            if exact {
+                break;
+            }
+        }
+        if let Some(known) = found.and_then(|key| self.entries.get_mut(&key)) {
             known.witnesses |= bit;
             if known.who.user == 0 {
                 known.who.user = who.user;
             }
             return false;
         }
-        if self.entries.len() == LIMIT {
-            self.entries.pop_front();
-        }
-        self.entries.push_back(Entry {
+        self.insert(Entry {
             who,
             within,
             read: now,
@@ -187,7 +208,7 @@ impl Duplicates {
     /// Forgets what no source can tell of any more.
     pub(super) fn forget(&mut self, now: Timestamp) {
         self.entries
-            .retain(|entry| now.since(entry.read) <= REMEMBERED);
+            .retain(|_, entry| now.since(entry.read) <= REMEMBERED);
     }
 }
 

@@ -132,6 +132,9 @@ impl LogFile {
             Ok(more) => {
                 self.failing = false;
                 self.leave_out_history(told, batch);
+                if !more {
+                    self.history = None;
+                }
                 more
             }
             Err(error) => {
@@ -190,9 +193,9 @@ impl LogFile {
                 path: self.path.clone(),
                 kind,
             });
-            if turn.restarted {
-                self.history = before;
-            }
+        }
+        if turn.restarted {
+            self.history = before;
         }
         Ok(turn.more)
     }

@@ -70,7 +70,7 @@ impl FromStr for Position {
 pub(super) struct Turn {
     /// There may be more to read at once.
     pub(super) more: bool,
-    /// The file is read from its start again.
+    /// The file is read from its start, and holds what was read before.
     pub(super) restarted: bool,
     /// A rotated file ended within a record.
     pub(super) cut: bool,
@@ -231,7 +231,7 @@ impl Follower {
         }
         // Records have times that tell which of them are news; what was changed in a text is not read again.
         if copied || kind == Kind::Shortened || self.record_bytes > 1 {
-            turn.restarted = true;
+            turn.restarted |= !copied || kind != Kind::Shortened;
             self.position.offset = 0;
         }
         self.guard = None;
@@ -283,8 +283,8 @@ impl Follower {
                 turn.vanished |= known && self.absent.is_none();
                 if self.has_read() && self.absent.is_none() && !self.is_rotated() {
                     turn.tampered = Some(Kind::Replaced);
+                    turn.restarted = true;
                 }
-                turn.restarted |= known;
                 self.start(*identity);
             } else if known {
                 self.miss(turn);

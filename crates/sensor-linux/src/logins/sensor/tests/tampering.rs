@@ -88,6 +88,21 @@ fn a_record_that_was_overwritten_is_told() {
 }
 
 #[test]
+fn a_copy_beside_a_file_that_is_changed_does_not_make_its_logins_news_a11() {
+    let kept = Kept::default();
+    let (files, mut reader) = read(&kept);
+    fs::copy(files.path("wtmp"), files.path("wtmp.bak")).unwrap();
+    let mut bytes = records(&["a", "x", "c"]);
+    bytes.extend(records(&["a", "b", "c", "d"]).split_off(bytes.len()));
+    fs::write(files.path("wtmp"), &bytes).unwrap();
+    let expected = format!("{} d 192.0.2.1 true wtmp", NOW - 6000 + 180);
+    assert_eq!(again(&mut reader, &kept), [expected]);
+    // A clock that was set back a little later is no reason to leave logins out.
+    files.login("wtmp", "e", NOW - 6000);
+    assert_eq!(again(&mut reader, &kept).len(), 1);
+}
+
+#[test]
 fn a_record_with_a_time_long_before_the_others_is_told_but_not_a_clock_that_was_set() {
     let kept = Kept::default();
     let (files, mut reader) = read(&kept);
