@@ -476,7 +476,8 @@ fields!(Connection: dir, protocol, local, remote, remote_ip, name, pid, user, st
 #[serde(default)]
 pub struct File {
     /// `CREATE`, `WRITE`, `REMOVE`, `RENAME`, `CHMOD`, joined by a bar; or `SCAN`, when the scanner
-    /// found something in the file.
+    /// found something in the file; or `TAMPER|` and what was done to a record of logins: `SHORTENED`,
+    /// `ERASED`, `REWRITTEN`, `BACKDATED`, `REPLACED`, `GONE`.
     pub action: String,
     /// Absolute path; bytes that are not UTF-8 as `\xNN`.
     pub path: String,
@@ -534,7 +535,8 @@ pub struct Login {
     /// Terminal or service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tty: Option<String>,
-    /// Record that said so: `wtmp`, `btmp`, `auth.log`, `journal`, `audit`.
+    /// Record that said so: `wtmp`, `btmp`, `auth.log`, `journal`, `audit`, `wtmpdb`,
+    /// `lastlog2`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
 }
