@@ -18,7 +18,11 @@ pub mod dns;
 pub mod files;
 pub mod inventory;
 pub mod logins;
+mod mapping;
+#[cfg(test)]
+mod namespace;
 pub mod network;
+mod packets;
 pub mod probe;
 pub mod process;
 pub mod ring;

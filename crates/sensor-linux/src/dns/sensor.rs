@@ -66,9 +66,9 @@ impl Sensor for Names {
     fn status(&self) -> SensorStatus {
         SensorStatus {
             stream: self.stream().to_owned(),
-            source: match self.source {
+            source: match &self.source {
                 Source::Kernel(_) => "ebpf",
-                Source::Capture(_) => "pcap",
+                Source::Capture(capture) => capture.kind().as_str(),
             }
             .to_owned(),
             running: true,
@@ -198,7 +198,7 @@ impl<'a> Run<'a> {
                 })
                 .map_err(|error| Error::Os {
                     what: "packets cannot be captured any more".to_owned(),
-                    source: std::io::Error::other(error),
+                    source: error,
                 })?,
         };
         if malformed > 0 {

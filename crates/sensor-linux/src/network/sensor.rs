@@ -13,20 +13,20 @@ use yinglong_sensor::{Context, Error, Outlet, Sensor};
 
 use super::{
     books::{Books, Mark, RING},
-    capture::{Capture, Captured},
     join::{Attempt, Join, Owner, Report, State},
     journal::{Known, Note},
     kernel::{self, Batch, Kernel},
     locals::Locals,
     lookup::Lookup,
     memory::Memory,
-    packet::{Packet, Segment, Way},
+    packet::{self, Packet, Segment},
     record::Record,
     scope::Scope,
     wire::sightings,
 };
 use crate::{
     accounts::Accounts,
+    packets::{self, Capture, Wanted, Way},
     process::{Audit, boot_id},
     standing::Standing,
     tree::{Tree, started_together},
@@ -53,8 +53,16 @@ pub(super) struct Connections {
     pub(super) tree: Tree,
     pub(super) accounts: Accounts,
     pub(super) kernel: Option<Kernel>,
-    pub(super) capture: Option<Capture>,
+    pub(super) capture: Option<Box<dyn Capture>>,
+    /// Where packets come from if they do.
+    pub(super) packets: packets::Kind,
     pub(super) reason: String,
+}
+
+/// What packets must tell: outcomes only if the kernel does not.
+pub(super) const fn wanted(with_kernel: bool, udp: bool) -> Wanted {
+    let answers = !with_kernel;
+    Wanted::Requests { answers, udp }
 }
 
 impl Sensor for Connections {
@@ -64,14 +72,14 @@ impl Sensor for Connections {
 
     fn status(&self) -> SensorStatus {
         let source = match (&self.kernel, &self.capture) {
-            (Some(_), Some(_)) => "pcap+ebpf",
-            (Some(_), None) => "ebpf",
-            (None, Some(_)) => "pcap",
-            (None, None) => "none",
+            (Some(_), Some(_)) => format!("{}+ebpf", self.packets),
+            (Some(_), None) => "ebpf".to_owned(),
+            (None, Some(_)) => self.packets.to_string(),
+            (None, None) => "none".to_owned(),
         };
         SensorStatus {
             stream: self.stream().to_owned(),
-            source: source.to_owned(),
+            source,
             running: self.kernel.is_some() || self.capture.is_some(),
             reason: self.reason.clone(),
         }
@@ -105,6 +113,8 @@ struct Run<'a> {
     join: Join,
     scope: Scope,
     config: Option<Arc<AgentConfig>>,
+    /// Asked of the packets.
+    wanted: Option<Wanted>,
     locals: Locals,
     lookup: Lookup,
     /// Requests of others that pass through this host, by their sequence number: translation of
@@ -148,6 +158,7 @@ impl<'a> Run<'a> {
             join: Join::new(hold),
             scope: Scope::default(),
             config: None,
+            wanted: None,
             locals: Locals::default(),
             lookup: Lookup::default(),
             forwarded: Memory::new(FORWARDED_SPAN, FORWARDED),
@@ -209,29 +220,29 @@ impl<'a> Run<'a> {
         if let Some(kernel) = &mut self.sensor.kernel {
             kernel.want_udp(self.scope.udp()).map_err(unusable)?;
         }
-        let udp = self.scope.udp();
-        let followed = self
-            .sensor
-            .capture
-            .as_mut()
-            .map(|capture| capture.want_udp(udp));
-        match followed {
+        let wanted = wanted(self.sensor.kernel.is_some(), self.scope.udp());
+        if self.wanted == Some(wanted) {
+            return Ok(());
+        }
+        self.wanted = Some(wanted);
+        let capture = self.sensor.capture.as_mut();
+        match capture.map(|capture| capture.want(wanted)) {
             Some(Err(error)) => self.go_on_without_capture(error),
             _ => Ok(()),
         }
     }
 
     /// Goes on with the kernel alone, if there is that.
-    fn go_on_without_capture(&mut self, error: pcap::Error) -> Result<(), Error> {
+    fn go_on_without_capture(&mut self, error: std::io::Error) -> Result<(), Error> {
         self.sensor.capture = None;
         if self.sensor.kernel.is_none() {
             return Err(Error::Os {
                 what: "packets cannot be captured any more".to_owned(),
-                source: std::io::Error::other(error),
+                source: error,
             });
         }
         tracing::error!(%error, "packets cannot be captured any more, scans will not be seen");
-        self.sensor.reason = format!("pcap: {error}");
+        self.sensor.reason = format!("{}: {error}", self.sensor.packets);
         Ok(())
     }
 
@@ -287,11 +298,11 @@ impl<'a> Run<'a> {
         let with_kernel = self.sensor.kernel.is_some();
         let (join, locals, forwarded) = (&mut self.join, &mut self.locals, &mut self.forwarded);
         let mut malformed = 0;
-        let more = capture.read(|(at, packet): Captured| match packet {
+        let more = capture.read(&mut |frame| match packet::parse(&frame) {
             Ok(Some(packet)) => {
                 for (attempt, sighting) in sightings(&packet, with_kernel) {
                     if locals.contains(now, attempt.local.ip()) {
-                        join.see(now, at, attempt, sighting, None);
+                        join.see(now, frame.at, attempt, sighting, None);
                     } else if let Some(isn) = passing(&packet) {
                         forwarded.insert(now, &isn);
                     }
