@@ -99,13 +99,12 @@ impl Ring {
     /// # Errors
     /// Those of poll; a signal counts as nothing to read.
     pub fn wait(&self, timeout: Duration) -> io::Result<bool> {
-        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, timeout) {
-            Ok(ready) => Ok(ready > 0),
-            Err(nix::errno::Errno::EINTR) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        wait_for_any([Some(self.fd.as_fd())], timeout)
+    }
+
+    /// Ready while there is something that was not given up.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// Shows `each` the complete records behind the position, and moves the position past them.
@@ -216,6 +215,24 @@ impl Ring {
             self.position = position;
             self.advance();
         }
+    }
+}
+
+/// Waits until one of the descriptors is readable, at most for `timeout`; `false` when none is.
+///
+/// # Errors
+/// Those of poll; a signal counts as nothing to read.
+pub(crate) fn wait_for_any<const N: usize>(
+    fds: [Option<BorrowedFd<'_>>; N],
+    timeout: Duration,
+) -> io::Result<bool> {
+    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+    let fds = fds.into_iter().flatten();
+    let mut fds: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    match poll(&mut fds, timeout) {
+        Ok(ready) => Ok(ready > 0),
+        Err(nix::errno::Errno::EINTR) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

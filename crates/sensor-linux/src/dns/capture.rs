@@ -6,6 +6,7 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     io,
     net::{IpAddr, SocketAddr},
+    os::fd::BorrowedFd,
     time::Duration,
 };
 
@@ -93,6 +94,11 @@ impl Capture {
                 payload: heard.payload,
             });
         })
+    }
+
+    /// Readable while there are packets.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.packets.fd()
     }
 
     /// Packets the buffer had no room for since the last call.

@@ -28,6 +28,8 @@ use crate::{
     accounts::Accounts,
     packets::{self, Capture, Wanted, Way},
     process::{Audit, boot_id},
+    quiet::Quiet,
+    ring::wait_for_any,
     standing::Standing,
     tree::{Tree, started_together},
 };
@@ -126,9 +128,12 @@ struct Run<'a> {
     /// reaches the process table through another ring.
     unnamed: Vec<Found>,
     /// The time of the join, since boot: that of the records while what was left in an adopted
-    /// ring is read, so that spans count from when things happened.
+    /// ring is read, or more than one look can take, so that spans count from when things happened.
     clock: Duration,
     catching_up: bool,
+    quiet: Quiet,
+    /// Records or packets were read in this round.
+    seen: bool,
     books: Books,
     audit: Audit,
     /// Reported since the last commit.
@@ -166,6 +171,8 @@ impl<'a> Run<'a> {
             unnamed: Vec::new(),
             clock: since_boot(),
             catching_up: false,
+            quiet: Quiet::default(),
+            seen: false,
             books: Books::default(),
             audit: Audit::new(),
             reported: Vec::new(),
@@ -199,10 +206,23 @@ impl<'a> Run<'a> {
         self.clock
     }
 
-    fn wait(&self) {
-        match &self.sensor.kernel {
-            Some(kernel) => kernel.wait(ROUND),
-            None => std::thread::sleep(ROUND),
+    /// Waits for the next round. While packets keep coming they are gathered, not waited for.
+    fn wait(&mut self) {
+        let waiting = self.catching_up || !self.join.is_empty() || !self.unnamed.is_empty();
+        self.quiet.round(waiting || std::mem::take(&mut self.seen));
+        let patience = self.quiet.wait(ROUND);
+        let kernel = self.sensor.kernel.as_ref();
+        match kernel.map(Kernel::fd) {
+            Some(None) => kernel.into_iter().for_each(|kernel| kernel.wait(ROUND)),
+            Some(Some(ring)) if patience == ROUND => {
+                // An interrupted wait only makes the round earlier.
+                let _ = wait_for_any([Some(ring)], patience);
+            }
+            None if patience == ROUND => std::thread::sleep(ROUND),
+            ring => {
+                let packets = self.sensor.capture.as_ref().map(|capture| capture.fd());
+                let _ = wait_for_any([ring.flatten(), packets], patience);
+            }
         }
     }
 
@@ -260,6 +280,7 @@ impl<'a> Run<'a> {
         }
         let boot = boot_time();
         let mut malformed = 0;
+        self.seen |= !batch.taken.is_empty() || !self.audit.finished();
         for taken in batch.taken {
             if taken.observation {
                 self.books.read(taken.position);
@@ -285,7 +306,8 @@ impl<'a> Run<'a> {
             outlet.lose(DropReason::Malformed, malformed);
             self.told = true;
         }
-        self.catching_up &= more || !drained;
+        // A reader that lags must not give a packet up whose record it has not come to yet.
+        self.catching_up = more || (self.catching_up && !drained);
         Ok(more)
     }
 
@@ -297,20 +319,24 @@ impl<'a> Run<'a> {
         };
         let with_kernel = self.sensor.kernel.is_some();
         let (join, locals, forwarded) = (&mut self.join, &mut self.locals, &mut self.forwarded);
-        let mut malformed = 0;
-        let more = capture.read(&mut |frame| match packet::parse(&frame) {
-            Ok(Some(packet)) => {
-                for (attempt, sighting) in sightings(&packet, with_kernel) {
-                    if locals.contains(now, attempt.local.ip()) {
-                        join.see(now, frame.at, attempt, sighting, None);
-                    } else if let Some(isn) = passing(&packet) {
-                        forwarded.insert(now, &isn);
+        let (mut malformed, mut packets) = (0, 0_u64);
+        let more = capture.read(&mut |frame| {
+            packets += 1;
+            match packet::parse(&frame) {
+                Ok(Some(packet)) => {
+                    for (attempt, sighting) in sightings(&packet, with_kernel) {
+                        if locals.contains(now, attempt.local.ip()) {
+                            join.see(now, frame.at, attempt, sighting, None);
+                        } else if let Some(isn) = passing(&packet) {
+                            forwarded.insert(now, &isn);
+                        }
                     }
                 }
+                Ok(None) => {}
+                Err(_) => malformed += 1,
             }
-            Ok(None) => {}
-            Err(_) => malformed += 1,
         });
+        self.seen |= packets > 0;
         if malformed > 0 {
             outlet.lose(DropReason::Malformed, malformed);
             self.told = true;
@@ -408,13 +434,13 @@ impl<'a> Run<'a> {
         work |= self.books.give_up(position);
         self.reported.append(&mut self.join.take_renewed());
         if work || !self.reported.is_empty() {
-            for known in self.reported.drain(..) {
-                let number = self.books.mark.notes;
-                kernel
-                    .write_note(&Note { number, known })
-                    .map_err(unusable)?;
-                self.books.mark.notes += 1;
-            }
+            let first = self.books.mark.notes;
+            let notes: Vec<_> = (first..)
+                .zip(self.reported.drain(..))
+                .map(|(number, known)| Note { number, known })
+                .collect();
+            kernel.write_notes(&notes).map_err(unusable)?;
+            self.books.mark.notes += notes.len() as u64;
             self.books.mark.at = now;
             outlet.mark(RING, self.books.mark.to_string());
             outlet.commit()?;

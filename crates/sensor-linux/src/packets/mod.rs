@@ -8,7 +8,8 @@
 //!   of this host are shown as well as those for it: a request made by hand passes no socket, and
 //!   only the wire tells of it.
 //! - **Losses** are exact: the kernel counts every wanted packet that found no room.
-//! - **Latency**: a packet is shown [`Wanted::latency`] after it passed, at the latest.
+//! - **Latency**: a packet can be read [`Wanted::latency`] after it passed, at the latest, and the
+//!   descriptor becomes readable then.
 //! - **Not here**: other network namespaces, promiscuous mode, what the packets mean.
 
 mod filter;
@@ -19,7 +20,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, io, os::fd::BorrowedFd, time::Duration};
 
 use yinglong_model::Timestamp;
 
@@ -155,4 +156,7 @@ pub(crate) trait Capture: Send {
 
     /// Wanted packets that found no room since the last call.
     fn newly_dropped(&mut self) -> u64;
+
+    /// Readable while there is something to read.
+    fn fd(&self) -> BorrowedFd<'_>;
 }

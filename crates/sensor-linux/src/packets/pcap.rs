@@ -1,7 +1,10 @@
 //! libpcap, with its `any` device: a Linux "cooked" header in place of the link layer, version 2
 //! (`LINKTYPE_LINUX_SLL2`), or version 1 from libpcap before 1.10.
 
-use std::io;
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
 
 use pcap::{Active, Linktype};
 use yinglong_model::Timestamp;
@@ -107,6 +110,11 @@ impl Capture for Pcap {
         let new = statistics.dropped.wrapping_sub(self.dropped);
         self.dropped = statistics.dropped;
         u64::from(new)
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: libpcap's own socket, open for as long as the handle.
+        unsafe { BorrowedFd::borrow_raw(self.handle.as_raw_fd()) }
     }
 }
 

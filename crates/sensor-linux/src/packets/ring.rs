@@ -2,10 +2,10 @@
 //!
 //! The ring is a row of blocks. The kernel fills a block with packets one after another and hands
 //! it over when the next one does not fit, or when it has been open for [`Wanted::latency`] and
-//! holds any; the reader gives it back. Nobody is woken: the sensor looks in its rounds.
+//! holds any; the reader gives it back. Only a reader that waits is woken, once for each block.
 //! (`Documentation/networking/packet_mmap.rst`, `linux/if_packet.h`)
 
-use std::{io, sync::atomic::Ordering};
+use std::{io, os::fd::BorrowedFd, sync::atomic::Ordering};
 
 use yinglong_model::Timestamp;
 
@@ -103,6 +103,10 @@ impl Capture for PacketRing {
     fn newly_dropped(&mut self) -> u64 {
         let statistics = self.socket.statistics();
         statistics.map_or(0, |statistics| statistics.tp_drops.into())
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.fd()
     }
 }
 

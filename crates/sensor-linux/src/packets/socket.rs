@@ -3,7 +3,7 @@
 use std::{
     io,
     mem::{MaybeUninit, size_of},
-    os::fd::{AsFd, AsRawFd as _, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
@@ -23,7 +23,7 @@ impl Socket {
         Ok(Self(fd))
     }
 
-    pub(super) fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 
