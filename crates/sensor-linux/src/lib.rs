@@ -18,9 +18,15 @@ pub mod dns;
 pub mod files;
 pub mod inventory;
 pub mod logins;
+mod mapping;
+pub mod name_service;
+#[cfg(test)]
+mod namespace;
 pub mod network;
+mod packets;
 pub mod probe;
 pub mod process;
+mod quiet;
 pub mod ring;
 mod share;
 mod sqlite;

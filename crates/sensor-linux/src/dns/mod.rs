@@ -38,7 +38,7 @@ use self::{
     sensor::{Names, Source as From},
 };
 pub use crate::attached::{BpfIds, hold};
-use crate::{accounts::Accounts, tree::Tree};
+use crate::{accounts::Accounts, packets::Kind, tree::Tree};
 
 /// Which source to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,16 +49,32 @@ pub enum Source {
     /// Kernel hooks only.
     Ebpf,
     /// Packets and look-ups only.
+    Packet,
+    /// The same, with packets from libpcap.
     Pcap,
 }
 
 impl Source {
-    /// Reads `YINGLONG_DNS_SOURCE` (`ebpf`, `pcap`); anything else means the best source.
+    /// Reads `YINGLONG_DNS_SOURCE` (`ebpf`, `packet`, `pcap`); anything else means the best source.
     pub fn from_env() -> Self {
         match std::env::var("YINGLONG_DNS_SOURCE").as_deref() {
             Ok("ebpf") => Self::Ebpf,
+            Ok("packet") => Self::Packet,
             Ok("pcap") => Self::Pcap,
             _ => Self::Best,
+        }
+    }
+
+    const fn hooks(self) -> bool {
+        matches!(self, Self::Best | Self::Ebpf)
+    }
+
+    /// Where packets come from if there are no hooks.
+    const fn packets(self) -> Option<Kind> {
+        match self {
+            Self::Best | Self::Packet => Some(Kind::Packet),
+            Self::Pcap => Some(Kind::Pcap),
+            Self::Ebpf => None,
         }
     }
 }
@@ -90,7 +106,7 @@ pub struct Opened {
 pub fn open(tree: Tree, accounts: Accounts, options: Options) -> Result<Opened, Error> {
     let mut reasons = Vec::new();
     let mut source = None;
-    if options.source == Source::Pcap {
+    if !options.source.hooks() {
         reasons.push("ebpf: switched off".to_owned());
     } else {
         match Kernel::open(options.adopt.as_ref()) {
@@ -104,10 +120,12 @@ pub fn open(tree: Tree, accounts: Accounts, options: Options) -> Result<Opened, 
             }
         }
     }
-    if source.is_none() && options.source != Source::Ebpf {
-        match Capture::open() {
+    if source.is_none()
+        && let Some(kind) = options.source.packets()
+    {
+        match Capture::open(kind) {
             Ok(capture) => source = Some(From::Capture(Box::new(capture))),
-            Err(error) => reasons.push(format!("pcap: {error}")),
+            Err(error) => reasons.push(format!("{kind}: {error}")),
         }
     }
     let reason = reasons.join("; ");
