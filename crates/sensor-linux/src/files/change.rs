@@ -57,6 +57,17 @@ pub(super) struct Actor {
     pub(super) user: Option<String>,
 }
 
+/// Another name of the file, besides the one a step is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Other {
+    /// The name it had before it was renamed to this.
+    Old(Arc<Path>),
+    /// The name it was renamed to.
+    New(Arc<Path>),
+    /// A hard link, through which it was changed.
+    Link(Arc<Path>),
+}
+
 /// A step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Note {
@@ -64,6 +75,7 @@ pub(super) struct Note {
     pub(super) step: Step,
     pub(super) actor: Option<Arc<Actor>>,
     pub(super) at: Timestamp,
+    pub(super) other: Option<Other>,
 }
 
 /// What a source hands over at once.
@@ -77,6 +89,8 @@ pub(super) struct Batch {
     pub(super) overflowed: u64,
     /// Notifications that make no sense.
     pub(super) malformed: u64,
+    /// Changes where paths are too long to be kept.
+    pub(super) too_deep: u64,
 }
 
 /// The path as text; bytes that are not UTF-8 as `\xNN`.

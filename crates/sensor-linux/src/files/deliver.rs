@@ -11,7 +11,7 @@ use yinglong_model::{EventData, Observation, event::File};
 
 use super::{
     actors::Actors,
-    change::display,
+    change::{Kind, Other, display},
     coalesce::{Change, Group},
     inspect::{Facts, Skipped, glance},
     scope::Scope,
@@ -138,17 +138,19 @@ impl Delivery {
 
 /// The events of a group. Each kind is an event of its own: rules compare the action as a whole.
 fn tell(group: &Group, facts: &Facts, setting: Setting<'_>, out: &mut Vec<Observation>) {
-    let certain = match (facts, &group.perhaps) {
-        (Facts::Special, _) => return,
-        (Facts::Found { changed: true, .. }, Some(perhaps)) if group.changes.is_empty() => {
-            std::slice::from_ref(perhaps)
-        }
-        _ => group.changes.as_slice(),
-    };
+    if matches!(facts, Facts::Special) {
+        return;
+    }
+    let confirmed = group
+        .perhaps
+        .as_ref()
+        .filter(|_| is_written(group, facts))
+        .cloned();
+    let certain: Vec<&Change> = group.changes.iter().chain(&confirmed).collect();
     let path = display(&group.path);
     let web = setting.scope.is_web(&group.path).then_some(true);
     let last_end = certain.iter().rposition(|change| change.kind.ends());
-    for (place, change) in certain.iter().enumerate() {
+    for (place, change) in certain.into_iter().enumerate() {
         // What happened before the name went away happened to another file than the one found.
         let facts = match last_end {
             Some(end) if place <= end => &Facts::Gone,
@@ -158,6 +160,21 @@ fn tell(group: &Group, facts: &Facts, setting: Setting<'_>, out: &mut Vec<Observ
             occurred_at: change.at,
             data: EventData::File(event(change, &path, web, facts, setting)),
         });
+    }
+}
+
+/// Whether the file was written through a memory mapping, given that somebody who could have closed
+/// it. Whoever makes a file, or writes to it in the ordinary way, is told of anyway.
+fn is_written(group: &Group, facts: &Facts) -> bool {
+    let Facts::Found {
+        changed, written, ..
+    } = facts
+    else {
+        return false;
+    };
+    match group.changes.as_slice() {
+        [] => *changed,
+        changes => *written && changes.iter().all(|change| change.kind == Kind::Chmod),
     }
 }
 
@@ -181,11 +198,24 @@ fn event(
         web,
         ..File::default()
     };
+    match &change.other {
+        Some(Other::Old(path)) => file.old_path = Some(display(path)),
+        Some(Other::New(path)) => file.new_path = Some(display(path)),
+        Some(Other::Link(path)) => file.link_path = Some(display(path)),
+        None => {}
+    }
     let skipped = match facts {
         Facts::Gone | Facts::Special => Some(Skipped::Gone),
         Facts::Found {
-            uid, size, hashes, ..
+            uid,
+            size,
+            hashes,
+            mode,
+            capabilities,
+            ..
         } => {
+            file.mode = mode.map(|mode| format!("{mode:04o}"));
+            file.capabilities.clone_from(capabilities);
             if *uid != u32::MAX {
                 file.user = setting.accounts.name(*uid);
                 file.size = Some(*size);

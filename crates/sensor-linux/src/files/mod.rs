@@ -12,8 +12,10 @@
 //! - **Not here**: filters of the configuration, content rules.
 
 mod actors;
+mod capabilities;
 mod change;
 mod coalesce;
+mod deep;
 mod deliver;
 mod fanotify;
 mod generations;
@@ -107,4 +109,12 @@ pub fn open(
         options,
         running: true,
     }))
+}
+
+/// Reads `bytes` as what a fanotify descriptor gives, and as a line of the mount table.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_events(bytes: &[u8]) {
+    fanotify::fuzz_events(bytes);
+    mounts::parse(bytes);
+    capabilities::text(bytes);
 }

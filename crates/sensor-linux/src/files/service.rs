@@ -19,6 +19,7 @@ use super::{
     actors::Actors,
     change::Batch,
     coalesce::{Coalescer, Group},
+    deep::MOST_BYTES,
     deliver::{Delivery, Setting},
     fanotify::Fanotify,
     inotify::Inotify,
@@ -235,6 +236,9 @@ impl Run {
                 more = service.read(&mut batch)?;
                 last_read = Some(Instant::now());
             }
+            if let Some(fanotify) = &mut service.fanotify {
+                fanotify.tick(Instant::now(), &mut batch);
+            }
             self.take(batch, service, outlet);
             let due = self.coalescer.due(Instant::now());
             self.give(due, service);
@@ -288,10 +292,10 @@ impl Run {
         if let Some(ticked) = self.ticked {
             wait = wait.min((ticked + TICK).saturating_duration_since(now));
         }
-        for deadline in [self.coalescer.deadline(), self.commit_by]
-            .into_iter()
-            .flatten()
-        {
+        let links = service.fanotify.as_ref();
+        let links = links.and_then(|fanotify| fanotify.deadline(now));
+        let deadlines = [self.coalescer.deadline(), self.commit_by, links];
+        for deadline in deadlines.into_iter().flatten() {
             wait = wait.min(deadline.saturating_duration_since(now));
         }
         if busy {
@@ -329,7 +333,7 @@ impl Run {
                 if let Some(inotify) = &mut service.inotify {
                     inotify.enter(path);
                 }
-                scope.look(path) == Look::All
+                path.as_os_str().len() <= MOST_BYTES && scope.look(path) == Look::All
             };
             self.scanner.step(&mut enter, &mut batch.notes);
         }
@@ -340,6 +344,7 @@ impl Run {
         for (reason, count) in [
             (DropReason::QueueOverflow, batch.overflowed),
             (DropReason::Malformed, batch.malformed),
+            (DropReason::TooLarge, batch.too_deep),
         ] {
             if count > 0 {
                 outlet.lose(reason, count);
