@@ -70,7 +70,9 @@ pub(super) fn text(value: &[u8]) -> Option<String> {
         Some(u32::from_le_bytes(bytes.try_into().ok()?))
     };
     let magic = word(0)?;
-    let (_, words) = VERSIONS.into_iter().find(|(version, _)| *version == magic >> 24)?;
+    let (_, words) = VERSIONS
+        .into_iter()
+        .find(|(version, _)| *version == magic >> 24)?;
     let (mut permitted, mut inheritable) = (0_u64, 0_u64);
     for at in 0..words {
         permitted |= u64::from(word(1 + 2 * at)?) << (32 * at);

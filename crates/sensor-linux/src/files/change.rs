@@ -1,6 +1,10 @@
 //! What sources report: a step in the life of a path.
 
-use std::{os::unix::ffi::OsStrExt, path::Path, sync::Arc};
+use std::{
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use yinglong_model::Timestamp;
 
@@ -50,12 +54,26 @@ pub(super) enum Step {
 }
 
 /// The process that acted.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Actor {
     pub(super) pid: u32,
     pub(super) name: Option<String>,
     pub(super) user: Option<String>,
+    /// File name of the program it had executed last, if that was seen.
+    pub(super) program: Option<Box<[u8]>>,
+    /// It was gone when the change was read.
+    pub(super) gone: bool,
+    /// It has become another program since, and `name` may be that of the other one.
+    pub(super) superseded: Arc<AtomicBool>,
 }
+
+impl PartialEq for Actor {
+    fn eq(&self, other: &Self) -> bool {
+        self.pid == other.pid && self.name == other.name && self.user == other.user
+    }
+}
+
+impl Eq for Actor {}
 
 /// Another name of the file, besides the one a step is of.
 #[derive(Debug, Clone, PartialEq, Eq)]

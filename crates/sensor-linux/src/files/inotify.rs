@@ -264,8 +264,7 @@ impl Inotify {
     fn old_name(&mut self, cookie: u32, new: &Arc<Path>, batch: &mut Batch) -> Option<Arc<Path>> {
         let (_, old) = self.renamed.take_if(|(other, _)| *other == cookie)?;
         let mut latest = batch.notes.iter_mut().rev().take(16);
-        let half =
-            latest.find(|note| note.path == old && note.step == Step::Changed(Kind::Rename));
+        let half = latest.find(|note| note.path == old && note.step == Step::Changed(Kind::Rename));
         if let Some(half) = half {
             half.other = Some(Other::New(Arc::clone(new)));
         }

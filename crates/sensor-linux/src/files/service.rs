@@ -241,7 +241,7 @@ impl Run {
             }
             self.take(batch, service, outlet);
             let due = self.coalescer.due(Instant::now());
-            self.give(due, service);
+            self.give(due, false, service);
             self.put(outlet)?;
         }
         self.farewell(service, outlet)
@@ -294,7 +294,12 @@ impl Run {
         }
         let links = service.fanotify.as_ref();
         let links = links.and_then(|fanotify| fanotify.deadline(now));
-        let deadlines = [self.coalescer.deadline(), self.commit_by, links];
+        let deadlines = [
+            self.coalescer.deadline(),
+            self.delivery.deadline(),
+            self.commit_by,
+            links,
+        ];
         for deadline in deadlines.into_iter().flatten() {
             wait = wait.min(deadline.saturating_duration_since(now));
         }
@@ -353,7 +358,7 @@ impl Run {
         }
     }
 
-    fn give(&mut self, groups: Vec<Group>, service: &Service) {
+    fn give(&mut self, groups: Vec<Group>, hurry: bool, service: &Service) {
         let setting = Setting {
             worker: &self.worker,
             actors: &service.actors,
@@ -368,6 +373,8 @@ impl Run {
         while let Some(done) = self.worker.answer() {
             self.delivery.answered(done, setting, &mut self.out);
         }
+        let now = Instant::now();
+        self.delivery.settle(now, hurry, setting, &mut self.out);
     }
 
     /// Hands events over, and commits when it is time.
@@ -395,15 +402,16 @@ impl Run {
         service.read(&mut batch)?;
         self.take(batch, service, outlet);
         let all = self.coalescer.all();
-        self.give(all, service);
+        self.give(all, false, service);
         let started = Instant::now();
         while !self.delivery.is_idle() {
-            if started.elapsed() >= FAREWELL {
+            let hurry = started.elapsed() >= FAREWELL;
+            if hurry {
                 self.worker.hurry();
             }
             let mut fds = [PollFd::new(self.worker.fd(), PollFlags::POLLIN)];
             let _ = poll(&mut fds, PollTimeout::from(50_u8));
-            self.give(Vec::new(), service);
+            self.give(Vec::new(), hurry, service);
         }
         for observation in self.out.drain(..) {
             outlet.emit(observation);

@@ -103,7 +103,9 @@ impl Links {
         self.strangers.clear();
         self.search = None;
         self.rest_until = None;
-        self.sought.values_mut().for_each(|sought| sought.asked = false);
+        self.sought
+            .values_mut()
+            .for_each(|sought| sought.asked = false);
         self.stale = true;
     }
 

@@ -47,6 +47,7 @@ const MASK: u64 = libc::FAN_CREATE
     | libc::FAN_MODIFY
     | libc::FAN_CLOSE_WRITE
     | libc::FAN_ATTRIB
+    | libc::FAN_OPEN_EXEC
     | libc::FAN_ONDIR;
 /// A rename as one event with both names, or as two events that nothing joins.
 const RENAMED: u64 = libc::FAN_RENAME;
@@ -222,7 +223,30 @@ impl Fanotify {
         }
     }
 
+    /// Takes an event: the change, and the execution of the file, which comes last when the kernel
+    /// merged both: a program that runs cannot be written to.
     fn take(
+        &mut self,
+        event: &Event<'_>,
+        at: Timestamp,
+        actors: &mut Actors,
+        excluded: &[u32],
+        batch: &mut Batch,
+    ) {
+        let executed = event.mask & libc::FAN_OPEN_EXEC != 0;
+        let change = event.mask & !(libc::FAN_OPEN_EXEC | libc::FAN_ONDIR);
+        if executed && change == 0 {
+            drop(event.pidfd.map(sys::adopt));
+            drop(event.fd.and_then(sys::adopt));
+        } else {
+            self.take_change(event, at, actors, excluded, batch);
+        }
+        if executed {
+            actors.executed(event.pid, event.name);
+        }
+    }
+
+    fn take_change(
         &mut self,
         event: &Event<'_>,
         at: Timestamp,
@@ -504,7 +528,13 @@ impl Fanotify {
     }
 
     /// Learns watched names that files get, and forgets those they lose.
-    fn keep_links(&mut self, event: &Event<'_>, target: &[u8], path: &Arc<Path>, batch: &mut Batch) {
+    fn keep_links(
+        &mut self,
+        event: &Event<'_>,
+        target: &[u8],
+        path: &Arc<Path>,
+        batch: &mut Batch,
+    ) {
         if event.mask & libc::FAN_CREATE != 0 && self.links.is_link(target) {
             self.links.learn(target, Arc::clone(path));
             if !self.links.seek(target) {

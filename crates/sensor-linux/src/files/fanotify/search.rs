@@ -174,7 +174,10 @@ mod tests {
         names.sort();
         assert_eq!(
             names,
-            [base.join("in/sub/double").into(), base.join("in/wanted").into()] as [Arc<Path>; 2]
+            [
+                base.join("in/sub/double").into(),
+                base.join("in/wanted").into()
+            ] as [Arc<Path>; 2]
         );
         let stopped = search(&scope, Vec::new(), &AtomicBool::new(true));
         assert!(stopped.names.is_empty());

@@ -74,7 +74,10 @@ fn check(bench: &Bench, kind: &str, pack: &str, unpack: &str) {
         }
     }
     assert!(state.lost.is_empty(), "{:?}", state.lost);
-    eprintln!("{kind}: {files} files, {} events", told.values().flatten().count());
+    eprintln!(
+        "{kind}: {files} files, {} events",
+        told.values().flatten().count()
+    );
 }
 
 #[test]

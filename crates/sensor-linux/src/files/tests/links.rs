@@ -69,9 +69,11 @@ fn a_link_that_was_there_before_the_sensor_is_known() {
     let start = Instant::now();
     let through = Some(bench.told("out/x"));
     // The search for links takes its time.
-    while !bench.of("in/passwd").iter().any(|file| {
-        file.action == "WRITE" && file.link_path == through
-    }) {
+    while !bench
+        .of("in/passwd")
+        .iter()
+        .any(|file| file.action == "WRITE" && file.link_path == through)
+    {
         append(&bench.path("out/x"));
         thread::sleep(Duration::from_millis(20));
         assert!(start.elapsed() < DEADLINE);
@@ -84,7 +86,9 @@ fn a_link_that_was_there_before_the_sensor_is_known() {
     bench.expect("in/mark", "CREATE");
     bench.drain();
     let content = md5(&bench.path("in/passwd"));
-    bench.until("in/passwd", |file| file.action == "WRITE" && file.hash == content);
+    bench.until("in/passwd", |file| {
+        file.action == "WRITE" && file.hash == content
+    });
     let last = bench.of("in/passwd").pop().unwrap();
     assert_eq!(last.link_path, None);
 }

@@ -83,7 +83,10 @@ fn the_upper_directory_of_an_overlay_tells_its_names() {
     let Some(_backing) = Mounted::new("tmpfs", "size=1m", &bench.path("backing")) else {
         return;
     };
-    shell("mkdir backing/lower backing/upper backing/work", &bench.path(""));
+    shell(
+        "mkdir backing/lower backing/upper backing/work",
+        &bench.path(""),
+    );
     bench.configure(&["backing/upper/*"]);
     let [lower, upper, work] =
         ["lower", "upper", "work"].map(|name| bench.told(&format!("backing/{name}")));

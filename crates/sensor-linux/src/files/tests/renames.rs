@@ -109,7 +109,10 @@ fn every_link_of_a_chain_of_renames_is_told_in_order() {
             let events = bench.of(&format!("in/n{step}"));
             let last = events.last().unwrap();
             assert_eq!(last.action, "RENAME");
-            assert_eq!(last.new_path, Some(bench.told(&format!("in/n{}", step + 1))));
+            assert_eq!(
+                last.new_path,
+                Some(bench.told(&format!("in/n{}", step + 1)))
+            );
         }
         let last = bench.expect("in/n6", "CREATE");
         assert_eq!(last.hash, md5(&bench.path("in/n6")));
@@ -159,7 +162,10 @@ fn directories_that_are_exchanged_are_followed() {
     bench.expect("in/b/sub/g", "WRITE");
     exchange(&bench.path("in/a"), &bench.path("out/c"));
     bench.expect("in/a/sub/of-c", "CREATE");
-    shell("echo x > in/a/sub/h; echo x > out/c/sub/unseen", &bench.path(""));
+    shell(
+        "echo x > in/a/sub/h; echo x > out/c/sub/unseen",
+        &bench.path(""),
+    );
     bench.expect("in/a/sub/h", "WRITE");
     bench.drain();
     for name in ["in/a/sub/unseen", "in/b/sub/f", "out/c/sub/unseen"] {

@@ -112,11 +112,22 @@ impl Ring {
     fn run(&self, code: u8, flags: u8, entry: Entry) -> i32 {
         let (submit, complete) = (self.params.submit, self.params.complete);
         // SAFETY: the first of the mapped entries, which the kernel reads only when told to below.
-        unsafe { ptr::write_volatile(self.entry, Entry { code, flags, ..entry }) };
+        unsafe {
+            ptr::write_volatile(
+                self.entry,
+                Entry {
+                    code,
+                    flags,
+                    ..entry
+                },
+            )
+        };
         let tail = self.word(submit.tail).load(Ordering::Acquire);
         let at = tail & self.word(submit.mask).load(Ordering::Relaxed);
-        self.word(submit.seventh + 4 * at).store(0, Ordering::Relaxed);
-        self.word(submit.tail).store(tail.wrapping_add(1), Ordering::Release);
+        self.word(submit.seventh + 4 * at)
+            .store(0, Ordering::Relaxed);
+        self.word(submit.tail)
+            .store(tail.wrapping_add(1), Ordering::Release);
         let no_signals = ptr::null::<u8>();
         // SAFETY: what the entry points to outlives the call, which waits for its completion.
         let done = unsafe {
@@ -135,8 +146,11 @@ impl Ring {
         assert_ne!(head, self.word(complete.tail).load(Ordering::Acquire));
         let at = head & self.word(complete.mask).load(Ordering::Relaxed);
         // `struct io_uring_cqe`: user data, result, flags.
-        let result = self.word(complete.sixth + 16 * at + 8).load(Ordering::Relaxed);
-        self.word(complete.head).store(head.wrapping_add(1), Ordering::Release);
+        let result = self
+            .word(complete.sixth + 16 * at + 8)
+            .load(Ordering::Relaxed);
+        self.word(complete.head)
+            .store(head.wrapping_add(1), Ordering::Release);
         result.cast_signed()
     }
 }
@@ -146,7 +160,14 @@ fn map(fd: &OwnedFd, length: usize, offset: i64) -> io::Result<*mut u8> {
     let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
     // SAFETY: a fresh mapping, of which nobody else knows.
     let address = unsafe {
-        libc::mmap(ptr::null_mut(), length, protection, flags, fd.as_raw_fd(), offset)
+        libc::mmap(
+            ptr::null_mut(),
+            length,
+            protection,
+            flags,
+            fd.as_raw_fd(),
+            offset,
+        )
     };
     match address {
         libc::MAP_FAILED => Err(io::Error::last_os_error()),

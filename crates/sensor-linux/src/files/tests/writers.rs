@@ -78,9 +78,8 @@ const WRITERS: &[Writer] = &[
     ("sendfile", |path| {
         let (from, to) = (source(), open(path));
         // SAFETY: the pointer may be null, and then the position of the file is used.
-        let sent = unsafe {
-            libc::sendfile(to.as_raw_fd(), from.as_raw_fd(), ptr::null_mut(), 4096)
-        };
+        let sent =
+            unsafe { libc::sendfile(to.as_raw_fd(), from.as_raw_fd(), ptr::null_mut(), 4096) };
         assert_eq!(sent, 4096);
     }),
     ("splice", |path| {
