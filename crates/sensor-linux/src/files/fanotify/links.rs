@@ -3,20 +3,20 @@
 //! The kernel reports a change under the name the file was opened by, which may be a hard link in
 //! any other directory of the file system, the name of a file that had none when it was opened
 //! (`O_TMPFILE`), or no name at all (file handles, the NFS server). Events tell the handle of the
-//! file as well, so what is needed is which handles are those of watched files. To know that of all
-//! of them would cost much for nothing; it is known of
+//! file as well, so what is needed is which handles are those of watched files. A [`search`] through
+//! the scope, when it is set, finds the handles of all of them, of which a number each is kept, and
+//! the names of those that have several. What is made or moved there later is learnt from its event.
 //!
-//! - files that have several names when the scope is set, by a [`search`] through it;
-//! - files that get a further name while they are watched. The kernel reports that their count of
-//!   names changed, without a name, and then the name. Which watched names such a file has is not
-//!   told: a search finds them, and until then its changes wait here.
+//! A file that gets a further name while it is watched is noticed: the kernel reports that its count
+//! of names changed, without a name, and then the name. Which watched names it has besides is not
+//! told: another search finds them, and until then its changes wait here.
 //!
-//! All of it is bounded, and a search takes no more than a twentieth of one processor's time.
+//! All of it is bounded, and searches take no more than a twentieth of one processor's time.
 //!
 //! [`search`]: super::search
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{BuildHasher, RandomState},
     path::Path,
     sync::Arc,
@@ -55,8 +55,14 @@ pub(super) struct Links {
     names: Generations<Box<[u8]>, Vec<Arc<Path>>>,
     /// Files whose count of names changed lately, by a hash of their key.
     counted: Generations<u64, ()>,
-    /// Files that have no watched name, by a hash of their key.
-    strangers: Generations<u64, ()>,
+    /// Watched files, by a hash of their key. A hash that two files share costs a search.
+    watched: HashSet<u64>,
+    /// Those that came since the search in progress began.
+    came: Vec<u64>,
+    /// A search has filled `watched` for this scope; until then any file may be a watched one.
+    known: bool,
+    /// There are more watched files than are known.
+    beyond: bool,
     hasher: RandomState,
     sought: HashMap<Box<[u8]>, Sought>,
     parked: usize,
@@ -75,6 +81,8 @@ impl Links {
     const MOST_NAMES: usize = 8;
     const MOST_COUNTED: usize = 8_192;
     const MOST_SOUGHT: usize = 1_024;
+    /// Watched files that are known, 16 bytes each.
+    pub(super) const MOST_WATCHED: usize = 262_144;
     /// Changes that may wait for a search.
     const MOST_PARKED: usize = 4_096;
     const LEAST_REST: Duration = Duration::from_millis(50);
@@ -87,7 +95,10 @@ impl Links {
         Self {
             names: Generations::new(Self::MOST_NAMED),
             counted: Generations::new(Self::MOST_COUNTED),
-            strangers: Generations::new(Self::MOST_COUNTED),
+            watched: HashSet::new(),
+            came: Vec::new(),
+            known: false,
+            beyond: false,
             hasher: RandomState::new(),
             sought: HashMap::new(),
             parked: 0,
@@ -100,7 +111,10 @@ impl Links {
     /// Starts over with another scope.
     pub(super) fn reset(&mut self) {
         self.names.clear();
-        self.strangers.clear();
+        self.watched.clear();
+        self.came.clear();
+        self.known = false;
+        self.beyond = false;
         self.search = None;
         self.rest_until = None;
         self.sought
@@ -111,8 +125,33 @@ impl Links {
 
     /// Directories moved, and with them names nobody told.
     pub(super) fn refresh(&mut self) {
-        self.strangers.clear();
         self.stale = true;
+    }
+
+    /// A watched name of the file appeared.
+    pub(super) fn came(&mut self, key: &[u8]) {
+        let hash = self.hasher.hash_one(key);
+        if self.watched.len() < Self::MOST_WATCHED {
+            self.watched.insert(hash);
+            if self.search.is_some() {
+                self.came.push(hash);
+            }
+        } else {
+            // Perhaps many of them are gone.
+            self.stale |= self.search.is_none() && !self.beyond;
+        }
+    }
+
+    /// A watched name of the file went away, the only one that is known.
+    pub(super) fn went(&mut self, key: &[u8]) {
+        if self.names.is_empty() || self.names.get(key).is_none() {
+            self.watched.remove(&self.hasher.hash_one(key));
+        }
+    }
+
+    /// Whether the file has a watched name.
+    pub(super) fn is_watched(&self, key: &[u8]) -> bool {
+        !self.known || self.watched.contains(&self.hasher.hash_one(key))
     }
 
     /// The file's count of names changed, or another of its attributes.
@@ -142,13 +181,13 @@ impl Links {
             names.push(path);
             self.names.insert(key.into(), names);
         }
-        if !self.strangers.is_empty() {
-            self.strangers.remove(&self.hasher.hash_one(key));
-        }
     }
 
     /// The file has the watched name `path` no more.
     pub(super) fn forget(&mut self, key: &[u8], path: &Path) {
+        if self.names.is_empty() {
+            return;
+        }
         let mut names = self.names(key);
         names.retain(|name| **name != *path);
         match names.is_empty() {
@@ -162,25 +201,17 @@ impl Links {
         self.sought.contains_key(key)
     }
 
-    /// Whether it is known that the file has no watched name.
-    pub(super) fn is_stranger(&mut self, key: &[u8]) -> bool {
-        self.strangers.get(&self.hasher.hash_one(key)).is_some()
-    }
-
     /// Looks for the watched names of the file, which got a name or was changed without one.
-    /// Answers whether there was room.
-    #[must_use]
-    pub(super) fn seek(&mut self, key: &[u8]) -> bool {
+    pub(super) fn seek(&mut self, key: &[u8]) {
         if let Some(sought) = self.sought.get_mut(key) {
             // A search in progress may have passed the new name.
             sought.asked = false;
-            return true;
+        } else if self.sought.len() < Self::MOST_SOUGHT {
+            self.sought.insert(key.into(), Sought::default());
+        } else {
+            // It is found all the same if it has several names by then, but its changes do not wait.
+            self.stale = true;
         }
-        if self.sought.len() >= Self::MOST_SOUGHT {
-            return false;
-        }
-        self.sought.insert(key.into(), Sought::default());
-        true
     }
 
     /// Lets a change of a sought file wait; gives it back when there is no room.
@@ -233,12 +264,17 @@ impl Links {
                 })
                 .collect();
             self.stale = false;
-            self.search = Search::start(Arc::clone(scope), wanted);
+            self.came.clear();
+            self.search = Search::start(Arc::clone(scope), wanted, self.hasher.clone());
         }
         answers
     }
 
     fn found(&mut self, found: Found) -> Vec<Answer> {
+        self.known = true;
+        self.beyond = found.watched.len() >= Self::MOST_WATCHED;
+        self.watched = found.watched;
+        self.watched.extend(self.came.drain(..));
         for (key, path) in found.names {
             self.learn(&key, path);
         }
@@ -254,9 +290,7 @@ impl Links {
                 continue;
             };
             self.parked -= sought.parked.len();
-            if self.names.get(&key).is_none() {
-                self.strangers.insert(self.hasher.hash_one(&*key), ());
-            } else if !sought.parked.is_empty() {
+            if self.names.get(&key).is_some() && !sought.parked.is_empty() {
                 answers.push((key, sought.parked));
             }
         }

@@ -313,7 +313,7 @@ impl Fanotify {
             if is_nameless(event, &path) {
                 return self.take_nameless(event, at, &mut actor, batch);
             }
-            self.keep_links(event, target, &path, batch);
+            self.keep_links(event, target, &path);
             if !self.links.is_idle() {
                 let change = Parked {
                     steps: content_steps(event.mask),
@@ -377,8 +377,14 @@ impl Fanotify {
             if let Some(from) = &from {
                 self.links.forget(target, from);
             }
-            if let Some(to) = to.as_ref().filter(|to| to_watched && has_links(to)) {
-                self.links.learn(target, Arc::clone(to));
+            match to.as_ref().filter(|_| to_watched) {
+                Some(to) => {
+                    self.links.came(target);
+                    if has_links(to) {
+                        self.links.learn(target, Arc::clone(to));
+                    }
+                }
+                None => self.links.went(target),
             }
         }
         let actor = actor();
@@ -463,13 +469,10 @@ impl Fanotify {
         }
         if self.links.names(target).is_empty() && !self.links.is_sought(target) {
             // A file that was made without a name has no watched one until it gets it.
-            if event.directory.is_some() || self.links.is_stranger(target) {
+            if event.directory.is_some() || !self.links.is_watched(target) {
                 return;
             }
-            if !self.links.seek(target) {
-                batch.overflowed += 1;
-                return;
-            }
+            self.links.seek(target);
         }
         let change = Parked {
             steps,
@@ -495,7 +498,9 @@ impl Fanotify {
         if event.mask & libc::FAN_ONDIR != 0 {
             return;
         }
-        let linked = event.mask & libc::FAN_CREATE != 0 && self.links.is_link(target);
+        let linked = event.mask & libc::FAN_CREATE != 0
+            && self.links.is_link(target)
+            && self.links.is_watched(target);
         if self.links.is_idle() && !linked {
             return;
         }
@@ -511,9 +516,8 @@ impl Fanotify {
         if steps.is_empty() {
             return;
         }
-        if linked && !self.links.seek(target) {
-            batch.overflowed += 1;
-            return;
+        if linked {
+            self.links.seek(target);
         }
         let directory = self.directories.path(key);
         let via = directory.map(|path| path.join(OsStr::from_bytes(event.name)));
@@ -528,21 +532,17 @@ impl Fanotify {
     }
 
     /// Learns watched names that files get, and forgets those they lose.
-    fn keep_links(
-        &mut self,
-        event: &Event<'_>,
-        target: &[u8],
-        path: &Arc<Path>,
-        batch: &mut Batch,
-    ) {
-        if event.mask & libc::FAN_CREATE != 0 && self.links.is_link(target) {
-            self.links.learn(target, Arc::clone(path));
-            if !self.links.seek(target) {
-                batch.overflowed += 1;
+    fn keep_links(&mut self, event: &Event<'_>, target: &[u8], path: &Arc<Path>) {
+        if event.mask & libc::FAN_CREATE != 0 {
+            self.links.came(target);
+            if self.links.is_link(target) {
+                self.links.learn(target, Arc::clone(path));
+                self.links.seek(target);
             }
         }
-        if event.mask & libc::FAN_DELETE != 0 && !self.links.is_idle() {
+        if event.mask & libc::FAN_DELETE != 0 {
             self.links.forget(target, path);
+            self.links.went(target);
         }
     }
 
@@ -551,14 +551,12 @@ impl Fanotify {
         if change.steps.is_empty() {
             return;
         }
-        match self.links.is_sought(target) {
-            false => self.tell_links(target, &change, batch),
-            true => {
-                if let Some(change) = self.links.park(target, change) {
-                    batch.overflowed += 1;
-                    self.tell_links(target, &change, batch);
-                }
-            }
+        if !self.links.is_sought(target) {
+            return self.tell_links(target, &change, batch);
+        }
+        if let Some(change) = self.links.park(target, change) {
+            batch.overflowed += 1;
+            self.tell_links(target, &change, batch);
         }
     }
 

@@ -1,8 +1,9 @@
 //! A walk through the watched directories for files with several names, in a thread of its own.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs,
+    hash::{BuildHasher, RandomState},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
@@ -14,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{parse::key_of, sys};
+use super::{links::Links, parse::key_of, sys};
 use crate::files::{
     deep::Reach,
     scope::{Look, Scope},
@@ -26,6 +27,8 @@ pub(super) type Wanted = ((u64, u64), Box<[u8]>);
 /// What a search found.
 #[derive(Debug, Default)]
 pub(super) struct Found {
+    /// Every watched file, by a hash of its key.
+    pub(super) watched: HashSet<u64>,
     /// Watched names of files that are wanted or have several.
     pub(super) names: Vec<(Box<[u8]>, Arc<Path>)>,
     /// How long it took.
@@ -40,20 +43,24 @@ pub(super) struct Search {
 }
 
 impl Search {
-    /// Directory entries looked at in one search; some 2 us each.
+    /// Directory entries looked at in one search; some 3 us each.
     const MOST_ENTRIES: usize = 500_000;
     /// Names told by one search.
     const MOST_FOUND: usize = 4_096;
 
     /// `None` when there are no threads to be had.
-    pub(super) fn start(scope: Arc<Scope>, wanted: Vec<Wanted>) -> Option<Self> {
+    pub(super) fn start(
+        scope: Arc<Scope>,
+        wanted: Vec<Wanted>,
+        hasher: RandomState,
+    ) -> Option<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, answer) = sync_channel(1);
         let stop_too = Arc::clone(&stop);
         thread::Builder::new()
             .name("file-links".to_owned())
             .spawn(move || {
-                let found = search(&scope, wanted, &stop_too);
+                let found = search(&scope, wanted, &hasher, &stop_too);
                 // It fails when nobody waits for it any more.
                 let _ = sender.send(found);
             })
@@ -79,7 +86,12 @@ impl Drop for Search {
     }
 }
 
-fn search(scope: &Scope, wanted: Vec<Wanted>, stop: &AtomicBool) -> Found {
+fn search(
+    scope: &Scope,
+    wanted: Vec<Wanted>,
+    hasher: &RandomState,
+    stop: &AtomicBool,
+) -> Found {
     let started = Instant::now();
     let wanted: HashMap<(u64, u64), Box<[u8]>> = wanted.into_iter().collect();
     let mut names = Vec::new();
@@ -89,14 +101,18 @@ fn search(scope: &Scope, wanted: Vec<Wanted>, stop: &AtomicBool) -> Found {
         .map(|root| (root.path.clone(), root.recursive))
         .collect();
     let mut entries_left = Search::MOST_ENTRIES;
+    let mut watched = HashSet::new();
+    let mut fsids = HashMap::new();
     let mut take = |path: &Path, metadata: &fs::Metadata| {
-        let identity = (metadata.dev(), metadata.ino());
-        let key = match wanted.get(&identity) {
-            Some(key) => Some(key.clone()),
-            None if metadata.nlink() > 1 => key_of_file(path),
-            None => None,
+        let Some(key) = key_of_file(path, metadata.dev(), &mut fsids) else {
+            return;
         };
-        if let Some(key) = key.filter(|_| names.len() < Search::MOST_FOUND) {
+        if watched.len() < Links::MOST_WATCHED {
+            watched.insert(hasher.hash_one(&*key));
+        }
+        let identity = (metadata.dev(), metadata.ino());
+        let named = metadata.nlink() > 1 || wanted.contains_key(&identity);
+        if named && names.len() < Search::MOST_FOUND {
             names.push((key, Arc::from(path)));
         }
     };
@@ -139,15 +155,23 @@ fn search(scope: &Scope, wanted: Vec<Wanted>, stop: &AtomicBool) -> Found {
         );
     }
     Found {
+        watched,
         names,
         took: started.elapsed(),
     }
 }
 
-fn key_of_file(path: &Path) -> Option<Box<[u8]>> {
+fn key_of_file(path: &Path, device: u64, fsids: &mut HashMap<u64, u64>) -> Option<Box<[u8]>> {
     let reach = Reach::of(path).ok()?;
     let (kind, handle) = sys::handle_of(reach.path()).ok()?;
-    let fsid = sys::filesystem_id(reach.path()).ok()?;
+    let fsid = match fsids.get(&device) {
+        Some(fsid) => *fsid,
+        None => {
+            let fsid = sys::filesystem_id(reach.path()).ok()?;
+            fsids.insert(device, fsid);
+            fsid
+        }
+    };
     Some(key_of(fsid, kind, &handle))
 }
 
@@ -169,7 +193,9 @@ mod tests {
         let wanted = vec![((metadata.dev(), metadata.ino()), Box::from(&b"key"[..]))];
         let entry = format!("{}/in/*", base.display());
         let scope = Scope::new(&[entry], &[], Path::to_owned);
-        let found = search(&scope, wanted, &AtomicBool::new(false));
+        let hasher = RandomState::new();
+        let found = search(&scope, wanted, &hasher, &AtomicBool::new(false));
+        assert_eq!(found.watched.len(), 3);
         let mut names: Vec<_> = found.names.iter().map(|(_, path)| path.clone()).collect();
         names.sort();
         assert_eq!(
@@ -179,7 +205,7 @@ mod tests {
                 base.join("in/wanted").into()
             ] as [Arc<Path>; 2]
         );
-        let stopped = search(&scope, Vec::new(), &AtomicBool::new(true));
-        assert!(stopped.names.is_empty());
+        let stopped = search(&scope, Vec::new(), &hasher, &AtomicBool::new(true));
+        assert!(stopped.names.is_empty() && stopped.watched.is_empty());
     }
 }
