@@ -16,6 +16,9 @@ pub mod accounts;
 pub mod attached;
 pub mod dns;
 pub mod files;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod inventory;
 pub mod logins;
 mod mapping;

@@ -149,5 +149,54 @@ pub fn open(tree: Tree, accounts: Accounts, options: Options) -> Result<Opened, 
     Ok(Opened { sensor, ids })
 }
 
+/// Reads `bytes` as a message.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_message(bytes: &[u8]) {
+    if let Ok(Some(said)) = message::read(bytes) {
+        // A name has at most 255 bytes, each told as at most four.
+        assert!(said.question.name.len() <= 4 * 255, "{said:?}");
+    }
+}
+
+/// Reads `bytes` as segments of two streams: the first byte of each says how long it is, the second
+/// which stream it is of and how far it lies from the one before.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_stream(mut bytes: &[u8]) {
+    let mut streams = stream::Streams::default();
+    let (mut seq, mut now) = (0_u32, std::time::Duration::ZERO);
+    while let [length, choice, rest @ ..] = bytes {
+        let (segment, after) = rest.split_at(usize::from(*length).min(rest.len()));
+        bytes = after;
+        let way = stream::Way {
+            cookie: u64::from(choice & 1),
+            sent: false,
+        };
+        seq = seq.wrapping_add(u32::from(choice >> 4)).wrapping_sub(4);
+        now += std::time::Duration::from_secs(u64::from(choice >> 1 & 7));
+        let length = segment.len() as u32 + u32::from(choice & 8) * 1000;
+        for message in streams.take(now, way, seq, segment, length).messages {
+            fuzz_message(&message);
+        }
+        seq = seq.wrapping_add(length);
+    }
+}
+
+/// Reads `bytes` as a record of our programs.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_record(bytes: &[u8]) {
+    let Some(record) = record::decode(bytes) else {
+        return;
+    };
+    let way = stream::Way {
+        cookie: record.cookie,
+        sent: record.sent,
+    };
+    let mut streams = stream::Streams::default();
+    for _ in 0..2 {
+        let (seq, length) = (record.tcp_seq, record.length);
+        streams.take(record.at, way, seq, record.payload, length);
+    }
+}
+
 #[cfg(test)]
 mod tests;

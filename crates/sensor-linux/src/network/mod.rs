@@ -176,5 +176,23 @@ pub fn open(tree: Tree, accounts: Accounts, options: Options) -> Result<Opened, 
     Ok(Opened { sensor, ids })
 }
 
+/// Reads `bytes` as a frame of each kind of link.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_frame(bytes: &[u8]) {
+    for link in [Link::Cooked1, Link::Cooked2] {
+        if let Some((_, _, payload)) = cooked(link, bytes) {
+            assert!(payload.len() < bytes.len());
+        }
+        let _ = packet::parse(link, bytes);
+    }
+}
+
+/// Reads `bytes` as a record of our programs.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_record(bytes: &[u8]) {
+    let _ = record::decode(bytes);
+    record::is_observation(bytes);
+}
+
 #[cfg(test)]
 mod tests;
