@@ -34,11 +34,13 @@ pub enum DropReason {
     /// The scanner of files could not look at all of a file: it took too long, could not be read, or
     /// ended the scanner.
     ScanFailed,
+    /// Came and went between two looks at what runs; an upper bound, threads included.
+    Unseen,
 }
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::RingFull,
         Self::CaptureFull,
         Self::QueueOverflow,
@@ -50,6 +52,7 @@ impl DropReason {
         Self::Rejected,
         Self::ScanQueueFull,
         Self::ScanFailed,
+        Self::Unseen,
     ];
 
     /// Name in documents and metrics.
@@ -66,6 +69,7 @@ impl DropReason {
             Self::Rejected => "rejected",
             Self::ScanQueueFull => "scan_queue_full",
             Self::ScanFailed => "scan_failed",
+            Self::Unseen => "unseen",
         }
     }
 
