@@ -90,6 +90,7 @@ const POINTERS: Record<EventType, readonly string[]> = {
   loginlog: ["username", "remote"],
   dns: ["query", "pid"],
   syscall: ["call", "pid"],
+  exit: ["name", "pid"],
   loss: ["stream", "reason"],
 };
 
@@ -170,6 +171,8 @@ export function summary(type: string, data: Record<string, unknown>): string {
         of("name") === "" ? "" : ` · ${of("name")}`
       }`;
     }
+    case "exit":
+      return `${of("signal") || of("exit_code")} · ${of("name")}`;
     case "syscall": {
       const error = of("errno") === "" ? "" : ` · ${of("errno")}`;
       const target = of("target") === "" ? "" : ` ${of("target")}`;

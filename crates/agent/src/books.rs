@@ -93,7 +93,7 @@ impl Books {
             filter: self.filter(),
             stream,
             records: Vec::new(),
-            change: StreamLedger::default(),
+            changes: Vec::new(),
             losses: Losses::default(),
             // What a sensor finds lost at first was lost after its predecessor's last look.
             looked_at: self.lock().at.unwrap_or_else(now),
@@ -163,6 +163,14 @@ impl Books {
     }
 }
 
+/// Books of one stream since the last commit.
+#[derive(Debug)]
+struct Change {
+    stream: &'static str,
+    /// What is spooled is counted when it is.
+    ledger: StreamLedger,
+}
+
 /// Outlet of one sensor.
 #[derive(Debug)]
 pub struct SpoolOutlet {
@@ -171,7 +179,7 @@ pub struct SpoolOutlet {
     filter: Arc<Filter>,
     stream: &'static str,
     records: Vec<Entry>,
-    change: StreamLedger,
+    changes: Vec<Change>,
     losses: Losses,
     /// When everything that was lost was known last.
     looked_at: Timestamp,
@@ -180,11 +188,41 @@ pub struct SpoolOutlet {
     marks: Vec<(String, String)>,
 }
 
+/// The change of a stream. A sensor feeds two at most.
+fn change_of<'a>(changes: &'a mut Vec<Change>, stream: &'static str) -> &'a mut StreamLedger {
+    let known = changes.iter().position(|change| change.stream == stream);
+    let index = known.unwrap_or_else(|| {
+        changes.push(Change {
+            stream,
+            ledger: StreamLedger::default(),
+        });
+        changes.len() - 1
+    });
+    &mut changes[index].ledger
+}
+
+impl SpoolOutlet {
+    fn leave_out(&mut self, stream: &'static str, count: u64) {
+        let change = change_of(&mut self.changes, stream);
+        change.emitted += count;
+        change.filtered += count;
+    }
+
+    fn lost(&mut self, stream: &'static str, reason: DropReason, origin: &Origin, count: u64) {
+        if count > 0 {
+            change_of(&mut self.changes, stream).lose(reason, count);
+            let time = (self.looked_at, now());
+            self.losses.add(stream, reason, origin, count, time);
+        }
+    }
+}
+
 impl Outlet for SpoolOutlet {
     fn emit(&mut self, observation: Observation) {
+        let stream = observation.stream();
         if let Observation::Event { data, .. } = &observation {
             if self.filter.excludes(data) {
-                return self.filtered(1);
+                return self.leave_out(stream, 1);
             }
             if let Some(feed) = self.books.0.feed.get() {
                 feed.see(data);
@@ -192,30 +230,30 @@ impl Outlet for SpoolOutlet {
         }
         let record = encode_record(now(), &observation);
         if record.len() > MAX_RECORD_BYTES {
-            return self.lose(DropReason::TooLarge, 1);
+            return self.lose_in(stream, DropReason::TooLarge, 1);
         }
-        self.change.emitted += 1;
+        change_of(&mut self.changes, stream).emitted += 1;
         self.records.push(Entry {
+            stream,
             worth: Worth::of(&observation),
             record,
         });
     }
 
     fn lose(&mut self, reason: DropReason, count: u64) {
-        self.lose_of(reason, &Origin::default(), count);
+        self.lose_in(self.stream, reason, count);
+    }
+
+    fn lose_in(&mut self, stream: &'static str, reason: DropReason, count: u64) {
+        self.lost(stream, reason, &Origin::default(), count);
     }
 
     fn lose_of(&mut self, reason: DropReason, origin: &Origin, count: u64) {
-        if count > 0 {
-            self.change.lose(reason, count);
-            let time = (self.looked_at, now());
-            self.losses.add(self.stream, reason, origin, count, time);
-        }
+        self.lost(self.stream, reason, origin, count);
     }
 
     fn filtered(&mut self, count: u64) {
-        self.change.emitted += count;
-        self.change.filtered += count;
+        self.leave_out(self.stream, count);
     }
 
     fn mark(&mut self, name: &str, value: String) {
@@ -232,32 +270,32 @@ impl Outlet for SpoolOutlet {
 
     fn commit(&mut self) -> Result<(), Error> {
         self.filter = self.books.filter();
-        let nothing_new = self.change == StreamLedger::default() && self.marks.is_empty();
+        let nothing_new = self.changes.is_empty() && self.marks.is_empty();
         let at = now();
         let time = (std::mem::replace(&mut self.looked_at, at), at);
-        if nothing_new && self.records.is_empty() {
+        if nothing_new {
             return Ok(());
         }
         let mut dropped = Dropped {
-            change: std::mem::take(&mut self.change),
+            changes: std::mem::take(&mut self.changes),
             losses: std::mem::take(&mut self.losses),
-            stream: self.stream,
             time,
         };
         let mut records = std::mem::take(&mut self.records);
         let books = self.books.clone();
         let mut note = books.lock();
-        for (reason, count) in room::make(&mut records, books.0.spool.room()) {
+        for ((stream, reason), count) in room::make(&mut records, books.0.spool.room()) {
             self.tell_full(reason, count);
-            dropped.add(reason, count);
+            dropped.add(stream, reason, count);
         }
         loop {
             let mut next = note.clone();
             next.marks.extend(self.marks.iter().cloned());
             next.untold.extend(dropped.losses.clone());
             next.at = Some(at);
-            let count = records.len() as u64;
-            post(next.ledger.stream(self.stream), &dropped.change, count);
+            for change in &dropped.changes {
+                post(next.ledger.stream(change.stream), change, &records);
+            }
             let bytes = serde_json::to_vec(&next).map_err(|error| Error::Spool(error.into()))?;
             match books.0.spool.append(&records, &bytes) {
                 Ok(last) => {
@@ -267,7 +305,7 @@ impl Outlet for SpoolOutlet {
                         books.0.lost.notify_all();
                     }
                     self.marks.clear();
-                    self.full &= count == 0;
+                    self.full &= records.is_empty();
                     books.0.appended.send_replace(last);
                     // The vector is kept: a busy sensor commits twenty times a second.
                     records.clear();
@@ -276,9 +314,10 @@ impl Outlet for SpoolOutlet {
                 }
                 Err(error) if error.is_out_of_space() && !records.is_empty() => {
                     // What does not fit is lost, and the loss is written down in its place.
-                    let count = room::make_more(&mut records);
-                    self.tell_full(DropReason::SpoolFull, count);
-                    dropped.add(DropReason::SpoolFull, count);
+                    for (stream, count) in room::make_more(&mut records) {
+                        self.tell_full(DropReason::SpoolFull, count);
+                        dropped.add(stream, DropReason::SpoolFull, count);
+                    }
                 }
                 Err(error) if error.is_out_of_space() => {
                     // Not even the note fits: it stays in memory and goes with the next commit.
@@ -314,20 +353,19 @@ impl SpoolOutlet {
 
 /// What a commit has to leave out, beside what the sensor lost.
 struct Dropped {
-    change: StreamLedger,
+    changes: Vec<Change>,
     losses: Losses,
-    stream: &'static str,
     /// Between this commit and the one before.
     time: (Timestamp, Timestamp),
 }
 
 impl Dropped {
     /// Enters what was emitted and is left out.
-    fn add(&mut self, reason: DropReason, count: u64) {
-        *self.change.dropped.entry(reason).or_default() += count;
+    fn add(&mut self, stream: &'static str, reason: DropReason, count: u64) {
+        let change = change_of(&mut self.changes, stream);
+        *change.dropped.entry(reason).or_default() += count;
         let nobody = Origin::default();
-        self.losses
-            .add(self.stream, reason, &nobody, count, self.time);
+        self.losses.add(stream, reason, &nobody, count, self.time);
     }
 }
 
@@ -336,11 +374,12 @@ fn now() -> Timestamp {
 }
 
 /// Adds what happened since the last commit to a stream's books.
-fn post(ledger: &mut StreamLedger, change: &StreamLedger, spooled: u64) {
-    ledger.emitted += change.emitted;
-    ledger.spooled += spooled;
-    ledger.filtered += change.filtered;
-    for (reason, count) in &change.dropped {
+fn post(ledger: &mut StreamLedger, change: &Change, records: &[Entry]) {
+    let own = records.iter().filter(|entry| entry.stream == change.stream);
+    ledger.emitted += change.ledger.emitted;
+    ledger.spooled += own.count() as u64;
+    ledger.filtered += change.ledger.filtered;
+    for (reason, count) in &change.ledger.dropped {
         *ledger.dropped.entry(*reason).or_default() += count;
     }
 }

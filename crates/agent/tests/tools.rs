@@ -342,6 +342,31 @@ fn a_peer_that_is_not_installed_is_a_note_and_no_failure() {
 }
 
 #[test]
+fn churn_that_is_interrupted_tells_what_there_is_and_idling_has_a_row_per_thread() {
+    if !root("churn_that_is_interrupted_tells_what_there_is_and_idling_has_a_row_per_thread") {
+        return;
+    }
+    let _alone = ALONE.lock();
+    let child = start(&["bench", "churn", "--count", "20", "--json"], "rounds of");
+    let output = interrupt(child);
+    let churn: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let looks = churn["looks"].as_array().unwrap();
+    assert!(!looks.is_empty());
+    assert_eq!(looks[0]["operations"], 60);
+    assert!(looks[0]["memory"]["pss_bytes"].as_u64().unwrap() > 0);
+    assert_eq!(churn["drops"], Value::Array(Vec::new()));
+    assert!(output.status.success());
+
+    let output = run(&["bench", "idle", "--seconds", "1", "--json"]);
+    let idle: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let threads = idle["threads"].as_object().unwrap();
+    for stream in ["process", "connection", "file", "loginlog", "inventory"] {
+        assert!(threads.contains_key(stream), "{stream} in {idle}");
+    }
+    assert!(output.status.success());
+}
+
+#[test]
 fn without_a_server_a_command_says_what_to_name() {
     for command in ["run", "daemon"] {
         let output = agent(&[command]).env_remove("YINGLONG_SERVER").output();

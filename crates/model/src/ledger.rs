@@ -132,7 +132,7 @@ impl StreamLedger {
     }
 }
 
-/// Books of an agent, per stream (`process`, `connection`, `file`, `loginlog`, `dns`, `syscall`, `inventory`,
+/// Books of an agent, per stream (`process`, `connection`, `file`, `loginlog`, `dns`, `syscall`, `exit`, `inventory`,
 /// `scan`, `loss`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -34,8 +34,9 @@ impl Worth {
     fn of_event(data: &EventData) -> Self {
         match data {
             EventData::Loss(_) => Self::Loss,
-            // An end tells little more than the execution it belongs to.
-            EventData::Process(process) if process.exit_code.is_some() => Self::Cheap,
+            // A fault may be an attack; an end by itself tells little more than its execution.
+            EventData::Exit(exit) if exit.signal.is_some() => Self::Precious,
+            EventData::Exit(_) => Self::Cheap,
             EventData::Process(_) | EventData::Loginlog(_) | EventData::Syscall(_) => {
                 Self::Precious
             }
@@ -65,7 +66,7 @@ mod tests {
     use super::*;
     use crate::{
         Inventory, InventoryType, Timestamp,
-        event::{Connection, Dns, File, Login, Loss, Process, Syscall},
+        event::{Connection, Dns, Exit, File, Login, Loss, Process, Syscall},
     };
 
     #[test]
@@ -80,9 +81,9 @@ mod tests {
             protocol: Protocol::Udp,
             ..Connection::default()
         };
-        let ended = Process {
-            exit_code: Some(0),
-            ..Process::default()
+        let fault = Exit {
+            signal: Some("SIGSEGV".into()),
+            ..Exit::default()
         };
         let found = File {
             yara: Some("x".into()),
@@ -91,7 +92,8 @@ mod tests {
         for (expected, data) in [
             (Worth::Cheap, EventData::Connection(udp)),
             (Worth::Cheap, EventData::Dns(Box::new(Dns::default()))),
-            (Worth::Cheap, EventData::Process(Box::new(ended))),
+            (Worth::Cheap, EventData::Exit(Box::default())),
+            (Worth::Precious, EventData::Exit(Box::new(fault))),
             (Worth::Middle, EventData::Connection(Connection::default())),
             (Worth::Middle, EventData::File(File::default())),
             (Worth::Precious, EventData::File(found)),

@@ -28,6 +28,8 @@ impl Class {
     pub const DNS: Self = Self::Source(Source::Event(EventType::Dns));
     /// System calls.
     pub const SYSCALL: Self = Self::Source(Source::Event(EventType::Syscall));
+    /// Ends of processes.
+    pub const EXIT: Self = Self::Source(Source::Event(EventType::Exit));
     /// Losses.
     pub const LOSS: Self = Self::Source(Source::Event(EventType::Loss));
 

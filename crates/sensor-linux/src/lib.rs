@@ -23,6 +23,7 @@ pub mod probe;
 pub mod process;
 pub mod ring;
 mod share;
+mod sqlite;
 mod standing;
 pub mod syscall;
 pub mod text;

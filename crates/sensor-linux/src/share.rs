@@ -35,7 +35,7 @@ const LOOKED_AT: usize = 32_768;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Group {
     /// Inode of a control group, version 2.
-    ControlGroup(u64),
+    Cgroup(u64),
     /// Inode of a process namespace.
     PidNamespace(u64),
     User(u64),
@@ -46,7 +46,7 @@ impl Group {
     fn of(value: u64) -> Self {
         let id = value & ((1 << 56) - 1);
         match value >> 56 {
-            1 => Self::ControlGroup(id),
+            1 => Self::Cgroup(id),
             2 => Self::PidNamespace(id),
             3 => Self::User(id),
             _ => Self::Unknown,
@@ -136,7 +136,7 @@ fn table(attached: &Attached) -> Option<Vec<u8>> {
 /// The group in words that other events have, too.
 fn origin(group: Group, groups: &mut Groups) -> Origin {
     match group {
-        Group::ControlGroup(id) => {
+        Group::Cgroup(id) => {
             let found = groups.find(id, 0);
             Origin {
                 container_id: found.container_id.clone(),
@@ -201,7 +201,7 @@ mod tests {
         let first = [slot(0, 0, 0), slot(1, 77, 5), slot(3, 1000, 9)].concat();
         assert_eq!(
             shares.since(&first),
-            [(Group::User(1000), 9), (Group::ControlGroup(77), 5)]
+            [(Group::User(1000), 9), (Group::Cgroup(77), 5)]
         );
         assert_eq!(shares.since(&first), []);
         // The place of the user went to a namespace.
@@ -210,14 +210,11 @@ mod tests {
             shares.since(&second),
             [
                 (Group::PidNamespace(4_026_532_281), 3),
-                (Group::ControlGroup(77), 1)
+                (Group::Cgroup(77), 1)
             ]
         );
         // It lost its place meanwhile, and has one again.
-        assert_eq!(
-            shares.since(&slot(1, 77, 2)),
-            [(Group::ControlGroup(77), 2)]
-        );
+        assert_eq!(shares.since(&slot(1, 77, 2)), [(Group::Cgroup(77), 2)]);
     }
 
     #[test]

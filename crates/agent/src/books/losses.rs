@@ -268,6 +268,7 @@ impl Books {
         let records: Vec<_> = told
             .into_iter()
             .map(|told| Entry {
+                stream: EventType::Loss.as_str(),
                 worth: Worth::Loss,
                 record: told.record(),
             })

@@ -11,6 +11,7 @@ const LENGTH_BYTES: u64 = 4;
 /// An encoded observation.
 #[derive(Debug)]
 pub(super) struct Entry {
+    pub(super) stream: &'static str,
     pub(super) worth: Worth,
     pub(super) record: Vec<u8>,
 }
@@ -21,8 +22,11 @@ impl AsRef<[u8]> for Entry {
     }
 }
 
-/// Leaves out what has no room by its class, and says how many that are.
-pub(super) fn make(entries: &mut Vec<Entry>, room: Room) -> BTreeMap<DropReason, u64> {
+/// Leaves out what has no room by its class, and says how many of which stream that are.
+pub(super) fn make(
+    entries: &mut Vec<Entry>,
+    room: Room,
+) -> BTreeMap<(&'static str, DropReason), u64> {
     let mut used = room.used_bytes;
     let mut dropped = BTreeMap::new();
     entries.retain(|entry| {
@@ -31,21 +35,28 @@ pub(super) fn make(entries: &mut Vec<Entry>, room: Room) -> BTreeMap<DropReason,
         if fits {
             used = after;
         } else {
-            *dropped.entry(reason(entry.worth)).or_default() += 1;
+            let kind = (entry.stream, reason(entry.worth));
+            *dropped.entry(kind).or_default() += 1;
         }
         fits
     });
     dropped
 }
 
-/// Leaves out the cheapest of what there is, and says how many that are: there is less room than it
-/// seemed.
-pub(super) fn make_more(entries: &mut Vec<Entry>) -> u64 {
-    let before = entries.len();
+/// Leaves out the cheapest of what there is, and says how many of which stream that are: there is
+/// less room than it seemed.
+pub(super) fn make_more(entries: &mut Vec<Entry>) -> BTreeMap<&'static str, u64> {
+    let mut dropped = BTreeMap::new();
     if let Some(cheapest) = entries.iter().map(|entry| entry.worth).min() {
-        entries.retain(|entry| entry.worth > cheapest);
+        entries.retain(|entry| {
+            let stays = entry.worth > cheapest;
+            if !stays {
+                *dropped.entry(entry.stream).or_default() += 1;
+            }
+            stays
+        });
     }
-    (before - entries.len()) as u64
+    dropped
 }
 
 fn limit(worth: Worth, bytes: u64) -> u64 {
@@ -66,13 +77,14 @@ mod tests {
 
     fn entries(worths: &[Worth]) -> Vec<Entry> {
         let entry = |&worth| Entry {
+            stream: "file",
             worth,
             record: vec![0; 6],
         };
         worths.iter().map(entry).collect()
     }
 
-    fn kept(used_bytes: u64) -> (Vec<Worth>, BTreeMap<DropReason, u64>) {
+    fn kept(used_bytes: u64) -> (Vec<Worth>, BTreeMap<(&'static str, DropReason), u64>) {
         let mut entries = entries(&Worth::ALL);
         let room = Room {
             used_bytes,
@@ -88,22 +100,36 @@ mod tests {
         assert_eq!(kept(690).0, Worth::ALL);
         assert_eq!(
             kept(691),
-            (Worth::ALL[1..].to_vec(), [(DropReason::Shed, 1)].into())
+            (
+                Worth::ALL[1..].to_vec(),
+                [(("file", DropReason::Shed), 1)].into()
+            )
         );
         assert_eq!(
             kept(841),
-            (Worth::ALL[2..].to_vec(), [(DropReason::Shed, 2)].into())
+            (
+                Worth::ALL[2..].to_vec(),
+                [(("file", DropReason::Shed), 2)].into()
+            )
         );
         assert_eq!(
             kept(971),
             (
                 vec![Worth::Loss],
-                [(DropReason::Shed, 2), (DropReason::SpoolFull, 1)].into()
+                [
+                    (("file", DropReason::Shed), 2),
+                    (("file", DropReason::SpoolFull), 1)
+                ]
+                .into()
             )
         );
         assert_eq!(
             kept(991).1,
-            [(DropReason::Shed, 2), (DropReason::SpoolFull, 2)].into()
+            [
+                (("file", DropReason::Shed), 2),
+                (("file", DropReason::SpoolFull), 2)
+            ]
+            .into()
         );
     }
 
@@ -114,7 +140,10 @@ mod tests {
             used_bytes: 0,
             limit_bytes: 100,
         };
-        assert_eq!(make(&mut entries, room), [(DropReason::Shed, 3)].into());
+        assert_eq!(
+            make(&mut entries, room),
+            [(("file", DropReason::Shed), 3)].into()
+        );
         assert_eq!(entries.len(), 7);
     }
 
@@ -126,9 +155,9 @@ mod tests {
             Worth::Precious,
             Worth::Middle,
         ]);
-        assert_eq!(make_more(&mut entries), 1);
-        assert_eq!(make_more(&mut entries), 1);
-        assert_eq!(make_more(&mut entries), 2);
-        assert_eq!(make_more(&mut entries), 0);
+        assert_eq!(make_more(&mut entries), [("file", 1)].into());
+        assert_eq!(make_more(&mut entries), [("file", 1)].into());
+        assert_eq!(make_more(&mut entries), [("file", 2)].into());
+        assert!(make_more(&mut entries).is_empty());
     }
 }

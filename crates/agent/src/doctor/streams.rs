@@ -19,9 +19,7 @@ pub(super) fn checks() -> Vec<Check> {
         files::WebRoots::default(),
         files::Options::default(),
     );
-    let logins = logins::open(logins::Options {
-        paths: logins::Paths::of_host(),
-    });
+    let logins = logins::open(logins::Options::of_host());
     let dns = dns::open(
         tree(),
         accounts(),
@@ -91,8 +89,10 @@ pub(super) fn checks() -> Vec<Check> {
                 "仅写入缺失日志的登录无法看到",
             ),
             say(
-                "let rsyslog write auth.log, or name the log of sshd in YINGLONG_AUTH_LOG",
-                "让 rsyslog 写 auth.log，或用 YINGLONG_AUTH_LOG 指定 sshd 日志",
+                "run systemd-journald, let rsyslog write auth.log, or name the log of sshd in \
+                 YINGLONG_AUTH_LOG; CAP_AUDIT_READ for the audit subsystem",
+                "运行 systemd-journald、让 rsyslog 写 auth.log，或用 YINGLONG_AUTH_LOG 指定 sshd 日志；\
+                 审计子系统需要 CAP_AUDIT_READ",
             ),
         ),
         stream(

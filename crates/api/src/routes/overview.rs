@@ -105,6 +105,8 @@ pub struct EventHour {
     pub dns: u64,
     /// System calls that matter for security.
     pub syscall: u64,
+    /// Ends of processes.
+    pub exit: u64,
     /// Reports of losses.
     pub loss: u64,
 }
@@ -218,7 +220,19 @@ fn of(app: &App, now: Timestamp) -> Result<Overview> {
         events_per_hour: event_hours
             .into_iter()
             .map(
-                |(start, [process, connection, file, loginlog, dns, syscall, loss])| EventHour {
+                |(
+                    start,
+                    [
+                        process,
+                        connection,
+                        file,
+                        loginlog,
+                        dns,
+                        syscall,
+                        exit,
+                        loss,
+                    ],
+                )| EventHour {
                     start,
                     process,
                     connection,
@@ -226,6 +240,7 @@ fn of(app: &App, now: Timestamp) -> Result<Overview> {
                     loginlog,
                     dns,
                     syscall,
+                    exit,
                     loss,
                 },
             )

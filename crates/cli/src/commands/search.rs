@@ -124,6 +124,13 @@ pub(crate) fn row(event: &Event) -> [String; 4] {
             list("answers"),
             field("name")
         ),
+        "exit" => format!(
+            "{} {} {} [{}]",
+            field("signal"),
+            field("exit_code"),
+            field("name"),
+            field("pid")
+        ),
         "loss" => format!(
             "{} {} not recorded: {} {}",
             field("count"),

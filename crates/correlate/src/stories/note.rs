@@ -106,6 +106,10 @@ impl<'a> Subject<'a> {
                 pid: call.pid,
                 name: &call.name,
             },
+            EventData::Exit(exit) => Self::Actor {
+                pid: exit.pid,
+                name: &exit.name,
+            },
             EventData::Connection(_)
             | EventData::Dns(_)
             | EventData::Syscall(_)

@@ -6,10 +6,17 @@
 
 use std::{fmt, str::FromStr};
 
-/// Name of the mark of the ring.
+/// Name of the mark of the ring, with the books of executions.
 pub(super) const RING: &str = "process.ring";
+/// Name of the mark with the books of the ends in the same ring that are told as events.
+pub(super) const ENDS: &str = "process.ends";
 /// Name of the mark of the kernel's count of processes.
 pub(super) const FORKS: &str = "process.forks";
+
+// Words of `struct process_counters`: seq, tried[8], dropped[8], shed[8].
+const TRIED: usize = 1;
+const DROPPED: usize = 9;
+const SHED: usize = 17;
 
 /// What the kernel counted, all CPUs together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,19 +32,28 @@ pub(crate) struct Counted {
 }
 
 impl Counted {
-    /// Adds the value of one CPU: `struct process_counters`. Missing bytes count as zero.
+    /// Adds the executions of one CPU: `struct process_counters`. Missing bytes count as zero.
     pub(super) fn add(&mut self, bytes: &[u8]) {
-        let word = |index: usize| {
-            let at = index * 8;
-            let word = bytes.get(at..at + 8).and_then(|word| word.try_into().ok());
-            word.map_or(0, u64::from_ne_bytes)
-        };
-        // seq, tried[4], dropped[4], shed[4]; 1 is an execution, 2 a fork, 3 an exit.
-        self.executions += word(2);
-        self.dropped += word(6);
-        self.shed += word(10);
-        self.dropped_others += word(7) + word(8) + word(11) + word(12);
+        // 1 is an execution, 2 a fork, 3 an exit, 4 an exit that is told.
+        self.executions += word(bytes, TRIED + 1);
+        self.dropped += word(bytes, DROPPED + 1);
+        self.shed += word(bytes, SHED + 1);
+        let others = (2..=4).map(|kind| word(bytes, DROPPED + kind) + word(bytes, SHED + kind));
+        self.dropped_others += others.sum::<u64>();
     }
+
+    /// Adds, in their place, the ends of one CPU that are told as events.
+    pub(super) fn add_ends(&mut self, bytes: &[u8]) {
+        self.executions += word(bytes, TRIED + 4);
+        self.dropped += word(bytes, DROPPED + 4);
+        self.shed += word(bytes, SHED + 4);
+    }
+}
+
+fn word(bytes: &[u8], index: usize) -> u64 {
+    let at = index * 8;
+    let word = bytes.get(at..at + 8).and_then(|word| word.try_into().ok());
+    word.map_or(0, u64::from_ne_bytes)
 }
 
 /// State of the books of one ring; the mark of a commit.
@@ -250,10 +266,16 @@ mod tests {
 
     #[test]
     fn counters_of_all_cpus_are_added() {
-        let words: Vec<u8> = [9u64, 0, 5, 6, 7, 0, 1, 2, 3, 0, 4, 5, 6]
-            .iter()
-            .flat_map(|word| word.to_ne_bytes())
-            .collect();
+        let words: Vec<u8> = [
+            [9u64].as_slice(),
+            &[0, 5, 6, 7, 8, 0, 0, 0],
+            &[0, 1, 2, 3, 4, 0, 0, 0],
+            &[0, 4, 5, 6, 7, 0, 0, 0],
+        ]
+        .concat()
+        .iter()
+        .flat_map(|word| word.to_ne_bytes())
+        .collect();
         let mut sum = Counted::default();
         sum.add(&words);
         sum.add(&words);
@@ -262,9 +284,12 @@ mod tests {
             executions: 10,
             dropped: 2,
             shed: 8,
-            dropped_others: 32,
+            dropped_others: 54,
         };
         assert_eq!(sum, expected);
+        let mut ends = Counted::default();
+        ends.add_ends(&words);
+        assert_eq!((ends.executions, ends.dropped, ends.shed), (8, 4, 7));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use yinglong_model::{
     AgentId, Event, EventData, EventId, Timestamp,
-    event::{Connection, Direction, Dns, File, Login, Loss, Process, Protocol, Syscall, System},
+    event::{
+        Connection, Direction, Dns, Exit, File, Login, Loss, Process, Protocol, Syscall, System,
+    },
     id::Epoch,
 };
 
@@ -99,7 +101,7 @@ pub fn event(number: u64, random: &mut Random) -> Event {
 
 fn data(random: &mut Random) -> EventData {
     let small = |random: &mut Random| u32::try_from(random.below(5000)).unwrap_or_default();
-    match random.below(7) {
+    match random.below(8) {
         0 => EventData::Process(Box::new(Process {
             name: random.pick(&NAMES).to_owned(),
             command: random.pick(&COMMANDS).to_owned(),
@@ -163,7 +165,18 @@ fn data(random: &mut Random) -> EventData {
             auid: (random.below(2) == 0).then_some(1000),
             ..Syscall::default()
         })),
-        5 => EventData::Loss(Box::new(Loss {
+        5 => EventData::Exit(Box::new(Exit {
+            name: random.pick(&NAMES).to_owned(),
+            command: random.pick(&COMMANDS).to_owned(),
+            pid: small(random),
+            ppid: 1,
+            exit_code: if random.below(2) == 0 { 0 } else { 139 },
+            signal: (random.below(2) == 0).then(|| "SIGSEGV".to_owned()),
+            core_dumped: (random.below(4) == 0).then_some(true),
+            duration_ms: Some(random.below(100_000)),
+            ..Exit::default()
+        })),
+        6 => EventData::Loss(Box::new(Loss {
             stream: random.pick(&["connection", "process"]).to_owned(),
             reason: random.pick(&["ring_full", "over_share"]).to_owned(),
             count: random.below(200),
@@ -197,6 +210,7 @@ pub fn query_text(random: &mut Random) -> String {
         "loginlog",
         "dns",
         "syscall",
+        "exit",
         "loss",
     ]);
     let mut text = format!("type:{kind}");
@@ -284,6 +298,14 @@ pub fn query_text(random: &mut Random) -> String {
                     "name:curl",
                     "auid:>=1000",
                     "tty:pts",
+                ],
+                "exit" => &[
+                    "exit_code:>0",
+                    "signal:sigsegv",
+                    "signal.keyword:SIGSEGV",
+                    "core_dumped:true",
+                    "duration_ms:<50000",
+                    "name:curl",
                 ],
                 _ => &[
                     "username:root",
