@@ -24,7 +24,14 @@
 #define UDP_FLOWS 16384
 #define UDP_REPEAT_NS 20000000000ULL
 #define RING_BYTES (2 * 1024 * 1024)
-#define WAKE_BYTES (64 * 1024)
+/*
+ * As in wake.h: the reader is woken once per period at most, because that costs several times what a
+ * program does besides. One that found nothing for a while sleeps until then; one that lets the ring
+ * fill is woken earlier, but not again and again before it had its turn.
+ */
+#define WAKE_BYTES (256 * 1024)
+#define WAKE_PERIOD_NS 50000000ULL
+#define WAKE_MINIMUM_NS 1000000ULL
 #define JOURNAL_NOTES 32768
 #define JOURNAL_NOTE_BYTES 64
 
@@ -226,6 +233,8 @@ static __always_inline bool shed(const struct connection_record *record, bool de
 	return share_sheds(share_group(SHARE_USER, record->uid), free, sizeof(*record), 0);
 }
 
+static volatile __u64 last_wake_ns;
+
 static __always_inline void send(struct connection_record *record, __u16 type)
 {
 	bool detail = type == RECORD_OUTCOME || type == RECORD_ESTABLISHED;
@@ -246,8 +255,14 @@ static __always_inline void send(struct connection_record *record, __u16 type)
 		__sync_fetch_and_add(detail ? &counts->shed_details : &counts->shed_observations, 1);
 		return;
 	}
-	__u64 unread = bpf_ringbuf_query(&records, BPF_RB_PROD_POS) - set->read_position;
-	__u64 flags = unread >= WAKE_BYTES ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	__u64 since = record->header.ts_boot_ns - last_wake_ns;
+	__u64 flags = BPF_RB_NO_WAKEUP;
+	if (since >= WAKE_PERIOD_NS ||
+	    (since >= WAKE_MINIMUM_NS &&
+	     bpf_ringbuf_query(&records, BPF_RB_PROD_POS) - set->read_position >= WAKE_BYTES)) {
+		last_wake_ns = record->header.ts_boot_ns;
+		flags = BPF_RB_FORCE_WAKEUP;
+	}
 	if (bpf_ringbuf_output(&records, record, sizeof(*record), flags) == 0)
 		return;
 	if (detail)

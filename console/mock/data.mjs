@@ -16,14 +16,14 @@ const hex = (next, digits) =>
 
 const EBPF = [
   ["process", "ebpf", true, ""],
-  ["connection", "pcap", true, ""],
+  ["connection", "packet+ebpf", true, ""],
   ["file", "ebpf", true, ""],
   ["loginlog", "wtmp", true, ""],
   ["inventory", "proc", true, ""],
 ];
 const OLD_KERNEL = [
   ["process", "proc-connector", true, "kernel 4.18 has no BTF; install a kernel with BTF for full command lines"],
-  ["connection", "pcap", true, ""],
+  ["connection", "packet", true, ""],
   ["file", "inotify", true, "kernel 4.18 has no BTF; the writing process is not known"],
   ["loginlog", "", false, "no wtmp, no auth.log and no journal could be read"],
   ["inventory", "proc", true, ""],

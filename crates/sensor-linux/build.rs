@@ -9,6 +9,8 @@ fn main() {
     let bpf =
         PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../../bpf");
     println!("cargo:rerun-if-changed={}", bpf.display());
+    // Set by `script/fuzz`.
+    println!("cargo:rustc-check-cfg=cfg(fuzzing)");
     for name in ["process", "network", "dns", "syscall"] {
         let source = bpf.join(format!("{name}.bpf.c"));
         SkeletonBuilder::new()

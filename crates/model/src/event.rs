@@ -506,6 +506,22 @@ pub struct File {
     /// The path lies in a web root of this host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub web: Option<bool>,
+    /// Permission bits in octal, four digits: the first is 4 with the setuid bit, 2 with the setgid
+    /// bit, 1 with the sticky bit, or a sum of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Capabilities the file gives to who executes it, as `getcap` writes them: `cap_net_raw=ep`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<String>,
+    /// Name the file had before, on the `CREATE` of a rename.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old_path: Option<String>,
+    /// Name the file has now, on a `RENAME`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_path: Option<String>,
+    /// Other name of the same file (a hard link) through which it was changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link_path: Option<String>,
     /// YARA rules that matched the file, joined by bars.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub yara: Option<String>,
@@ -516,7 +532,7 @@ pub struct File {
 }
 
 fields!(File: action, path, hash, user, sha256, size, hash_skipped, actor_pid, actor_name,
-    actor_user, web, yara, yara_tags;
+    actor_user, web, mode, capabilities, old_path, new_path, link_path, yara, yara_tags;
     derived: hashes);
 
 /// A login or an attempt.

@@ -134,6 +134,11 @@ same_fields!(
         actor_name,
         actor_user,
         web,
+        mode,
+        capabilities,
+        old_path,
+        new_path,
+        link_path,
         yara,
         yara_tags,
     }
@@ -260,6 +265,11 @@ mod tests {
         })));
         check(event(EventData::File(File {
             size: Some(u64::MAX),
+            mode: Some("4755".into()),
+            capabilities: Some("cap_net_raw=ep".into()),
+            old_path: Some("/a".into()),
+            new_path: Some("/b".into()),
+            link_path: Some("/c".into()),
             ..File::default()
         })));
         check(event(EventData::Loginlog(Login {

@@ -188,7 +188,7 @@ fn control_groups() -> Check {
 }
 
 fn packets() -> Check {
-    let title = say("packet sockets (libpcap)", "抓包套接字（libpcap）");
+    let title = say("packet sockets", "抓包套接字");
     let opened = socket(
         AddressFamily::Packet,
         SockType::Datagram,

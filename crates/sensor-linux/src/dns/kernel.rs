@@ -2,8 +2,7 @@
 
 use std::{
     fs::File,
-    os::fd::{AsFd, AsRawFd},
-    time::Duration,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -190,10 +189,9 @@ impl Kernel {
         self.ring.advance();
     }
 
-    /// Waits for the next round, or less when the ring is filling.
-    pub(super) fn wait(&self, round: Duration) {
-        // An interrupted wait only makes the round earlier.
-        let _ = self.ring.wait(round);
+    /// Becomes readable with a record.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.ring.fd()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The attached programs: their ring, counters, settings and journal.
 
 use std::{
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     thread,
     time::{Duration, Instant},
 };
@@ -26,7 +26,7 @@ const BATCH: Limit = Limit {
     bytes: usize::MAX,
 };
 /// As in the programs: with so much unread the reader should not wait.
-const WAKE_BYTES: usize = 64 << 10;
+const WAKE_BYTES: usize = 256 << 10;
 /// How often the ring is looked at when the kernel's signal cannot be waited for.
 const LOOK: Duration = Duration::from_millis(10);
 /// Why the kernel side cannot be used.
@@ -257,14 +257,15 @@ impl Kernel {
         crowded.then(|| self.ring.position().saturating_sub(keep))
     }
 
+    /// Becomes readable with a record, if there is none that is held back: a ring that is not empty
+    /// always is.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        let empty = self.ring.held_bytes() == 0 && self.ring.unread_bytes() == 0;
+        empty.then(|| self.ring.fd())
+    }
+
     /// Waits for the next round, or less when the ring is filling.
     pub(super) fn wait(&self, round: Duration) {
-        if self.ring.held_bytes() == 0 && self.ring.unread_bytes() == 0 {
-            // An interrupted wait only makes the round earlier.
-            let _ = self.ring.wait(round);
-            return;
-        }
-        // A ring that is not empty is always ready, so its readiness says nothing.
         let begun = Instant::now();
         while self.ring.unread_bytes() < WAKE_BYTES {
             let left = round.saturating_sub(begun.elapsed());
@@ -275,9 +276,31 @@ impl Kernel {
         }
     }
 
-    /// Writes a note into the journal, where it stays when this process is killed.
-    pub(super) fn write_note(&self, note: &Note) -> Result<(), Error> {
-        self.put("journal", journal::slot(note.number), &note.encode())
+    /// Writes notes into the journal, where they stay when this process is killed.
+    pub(super) fn write_notes(&self, notes: &[Note]) -> Result<(), Error> {
+        let Ok(count) = u32::try_from(notes.len()) else {
+            return Ok(());
+        };
+        if count > 1 {
+            let (mut keys, mut values) = (Vec::new(), Vec::new());
+            for note in notes {
+                keys.extend(journal::slot(note.number).to_ne_bytes());
+                note.encode_into(&mut values);
+            }
+            let journal = map(&self.attached, "journal")?;
+            let written = journal.update_batch(&keys, &values, count, MapFlags::ANY, MapFlags::ANY);
+            if written.is_ok() {
+                return Ok(());
+            }
+            // Before Linux 5.6 one by one.
+        }
+        let mut value = Vec::new();
+        for note in notes {
+            value.clear();
+            note.encode_into(&mut value);
+            self.put("journal", journal::slot(note.number), &value)?;
+        }
+        Ok(())
     }
 
     /// The notes before `end`, as far as they were not overwritten.

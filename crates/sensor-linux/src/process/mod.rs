@@ -165,6 +165,20 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Reads `bytes` as a record of our programs, and as a message of the process connector.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_record(bytes: &[u8]) {
+    record::claims_exec(bytes);
+    if let Ok(record::Record::Exec(exec)) = record::Record::parse(bytes) {
+        assert!(absolute(exec.path).starts_with(b"/"));
+        absolute(exec.cwd);
+        crate::text::command_line(exec.args);
+        environ::extract(exec.env);
+        terminal(exec.tty);
+    }
+    let _ = netlink::Message::parse(bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
