@@ -114,7 +114,7 @@ pub enum EventData {
     /// A connection was attempted.
     Connection(Connection),
     /// A file was changed.
-    File(File),
+    File(Box<File>),
     /// Somebody logged in, or tried to.
     Loginlog(Login),
     /// A program asked the domain name system.

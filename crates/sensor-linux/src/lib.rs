@@ -14,6 +14,7 @@
 
 pub mod accounts;
 pub mod attached;
+pub mod btf;
 pub mod dns;
 pub mod files;
 #[cfg(fuzzing)]

@@ -34,16 +34,25 @@ pub(super) fn checks() -> Vec<Check> {
         ..process::Options::default()
     };
     let connector = process::open(tree(), accounts(), fallback);
+    let process = status(process.map(|opened| opened.sensor));
+    let rung = process.as_ref().ok().and_then(|status| {
+        let running = SensorStatus {
+            running: true,
+            ..status.clone()
+        };
+        running.rung()
+    });
+    let cost = match rung {
+        Some(rung) if !rung.consequence.is_empty() => say(rung.consequence, rung.consequence_zh),
+        _ => say("nothing that is observed", "观测内容不受影响"),
+    };
     vec![
         stream(
             "stream.process",
             say("watching executions", "监控进程执行"),
-            status(process.map(|opened| opened.sensor)),
+            process,
             &["ebpf"],
-            say(
-                "short-lived processes come without command line, and losses are estimates",
-                "短生命周期进程缺少命令行，丢失数量只能估计",
-            ),
+            cost,
             say(
                 "see the checks of BPF, BTF and capabilities below",
                 "参见下面的 BPF、BTF 与权限检查",

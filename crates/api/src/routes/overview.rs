@@ -170,7 +170,7 @@ fn of(app: &App, now: Timestamp) -> Result<Overview> {
             Level::Hint => &mut levels.hint,
         } += count;
     }
-    let mut event_hours: BTreeMap<Timestamp, [u64; 7]> = hours(since);
+    let mut event_hours: BTreeMap<Timestamp, [u64; 8]> = hours(since);
     for bucket in events.histogram(&Query::default().since(Some(since)), HOUR)? {
         let Some(counts) = event_hours.get_mut(&hour_of(bucket.start)) else {
             continue;

@@ -275,7 +275,7 @@ fn tell(group: &Group, facts: &Facts, setting: Setting<'_>, out: &mut Vec<Observ
         };
         out.push(Observation::Event {
             occurred_at: change.at,
-            data: EventData::File(event(change, &path, web, facts, setting)),
+            data: EventData::File(Box::new(event(change, &path, web, facts, setting))),
         });
     }
 }

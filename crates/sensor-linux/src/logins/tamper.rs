@@ -81,7 +81,7 @@ impl Finding {
     /// The event that tells of it: a change of a file. Who made it is not known.
     pub(super) fn event(&self, accounts: &Accounts) -> EventData {
         let metadata = fs::metadata(&self.path).ok();
-        EventData::File(event::File {
+        EventData::File(Box::new(event::File {
             action: format!("TAMPER|{}", self.kind.as_str()),
             path: crate::text::printable(self.path.as_os_str().as_encoded_bytes()),
             user: metadata
@@ -90,7 +90,7 @@ impl Finding {
                 .unwrap_or_default(),
             size: metadata.map(|metadata| metadata.len()),
             ..event::File::default()
-        })
+        }))
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     attached::{self, Attached, BpfIds},
+    btf::{self, Btf},
     ring::{Limit, Ring},
     share::Shares,
 };
@@ -35,6 +36,9 @@ pub(super) enum Error {
     /// The kernel refuses the programs.
     #[error("kernel refuses the connection programs; it needs BTF and the agent needs root")]
     Load(#[source] attached::Error),
+    /// There are no types to relocate the programs with.
+    #[error("{0}")]
+    NoTypes(String),
     /// The ring cannot be read.
     #[error("ring of connection records cannot be read")]
     Ring(#[source] std::io::Error),
@@ -79,7 +83,7 @@ impl Settings {
     }
 }
 
-/// `struct network_counters`: what happened since the programs were loaded.
+/// `struct network_counters`, of all processors: what happened since the programs were loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Counted {
     /// Records made, whether or not they fitted.
@@ -126,7 +130,10 @@ impl Kernel {
         let was_adopted = adopted.is_some();
         let (attached, bound) = match adopted {
             Some(attached) => (attached, Vec::new()),
-            None => load().map_err(Error::Load)?,
+            None => {
+                let types = Btf::find(btf::asked().as_deref()).map_err(Error::NoTypes)?;
+                load(&types).map_err(Error::Load)?
+            }
         };
         let map = map(&attached, "records")?;
         let bytes = usize::try_from(map.max_entries()).unwrap_or_default();
@@ -184,19 +191,25 @@ impl Kernel {
 
     /// What the programs counted so far.
     pub(super) fn counted(&self) -> Result<Counted, Error> {
-        let value = self.get("counters", 0)?.unwrap_or_default();
-        let mut words = value
-            .chunks_exact(8)
-            .map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
-        let mut word = || words.next().unwrap_or_default();
-        let mut counted = Counted {
-            produced: word(),
-            observations: word(),
-            lost_observations: word(),
-            lost_details: word(),
-            shed_observations: word(),
-        };
-        counted.lost_details += word();
+        let values = map(&self.attached, "counters")?
+            .lookup_percpu(&0_u32.to_ne_bytes(), MapFlags::ANY)
+            .map_err(|error| Error::Map("counters", Some(error)))?;
+        let mut counted = Counted::default();
+        for value in values.iter().flatten() {
+            let mut words = value
+                .chunks_exact(8)
+                .map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
+            for sum in [
+                &mut counted.produced,
+                &mut counted.observations,
+                &mut counted.lost_observations,
+                &mut counted.lost_details,
+                &mut counted.shed_observations,
+            ] {
+                *sum += words.next().unwrap_or_default();
+            }
+            counted.lost_details += words.next().unwrap_or_default();
+        }
         Ok(counted)
     }
 

@@ -11,7 +11,8 @@
 //!   packets tell has no such ring: of attempts that no socket of this host knows of, those of the
 //!   last 400 ms before the kill and those until the next start are missed, uncounted; of a UDP
 //!   flow in its first 400 ms the direction may be told wrong. Before Linux 5.15 the accept hooks
-//!   end with their process, so nothing is held there.
+//!   end with their process; the function `inet_csk_accept` is hooked there instead, and where that is
+//!   refused, nothing is held.
 //! - **Invariants**: an event leaves within 100 ms when the kernel told of it and of its outcome,
 //!   within 200 ms without outcome, within 400 ms when only packets told of it. A connection within
 //!   the host is two events (`out`, and `in` once it is accepted); a refused one is only `out`,
