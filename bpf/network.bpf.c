@@ -220,6 +220,8 @@ struct {
 } journal SEC(".maps");
 
 #define SHARE_RING records
+/* The reader holds records until it knows what became of the attempt: half the ring is no crowd. */
+#define SHARE_PART 8
 #include "include/share.h"
 
 /* Details come from soft interrupts, where the current task is anybody; so may attempts. */
