@@ -24,9 +24,35 @@ char LICENSE[] SEC("license") = "GPL";
 #define WAKE_BYTES (1 << 20)
 #define WAKE_MINIMUM_NS 1000000ULL
 
+/* Signals the kernel sends for a fault of the program, and that of abort(3): ILL, TRAP, ABRT, BUS,
+ * FPE, SEGV and SYS (system call filters). */
+#define FAULT_SIGNALS (1U << 4 | 1U << 5 | 1U << 6 | 1U << 7 | 1U << 8 | 1U << 11 | 1U << 31)
+#define SIGNAL_GROUP_EXIT 4
+#define PF_KTHREAD 0x200000
+/* Linux 6.13 keeps a flag in the nanoseconds. */
+#define CTIME_QUERIED (1U << 31)
+
 #define S_ISUID 04000
 #define S_ISGID 02000
 #define S_IXGRP 00010
+
+/* Where the time of the last change is, by kernel. */
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct timespec64 {
+	s64 tv_sec;
+	long tv_nsec;
+};
+struct inode___5_10 {
+	struct timespec64 i_ctime;
+};
+struct inode___6_6 {
+	struct timespec64 __i_ctime;
+};
+struct inode___6_11 {
+	s64 i_ctime_sec;
+	u32 i_ctime_nsec;
+};
+#pragma clang attribute pop
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -48,6 +74,14 @@ struct {
 	__type(value, __u8);
 } excluded SEC(".maps");
 
+/* Bits of process_setting. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} settings SEC(".maps");
+
 struct scratch {
 	struct exec_record record;
 	char data[DATA_MAX];
@@ -67,8 +101,11 @@ struct {
 	__type(value, struct scratch);
 } scratches SEC(".maps");
 
+#define SHARE_RING ring
+
 #include "include/wake.h"
 #include "include/path.h"
+#include "include/share.h"
 
 static __always_inline struct process_counters *begin(struct record_header *header, __u16 type)
 {
@@ -77,7 +114,7 @@ static __always_inline struct process_counters *begin(struct record_header *head
 
 	if (!counts)
 		return NULL;
-	counts->tried[type & 3]++;
+	counts->tried[type & 7]++;
 	header->seq = ++counts->seq;
 	header->ts_boot_ns = bpf_ktime_get_boot_ns();
 	header->type = type;
@@ -109,6 +146,28 @@ static __always_inline bool changes_identity(struct linux_binprm *bprm, umode_t 
 	return (mode & S_ISUID) || (mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP);
 }
 
+/* What tells the content of a file from any other the file ever has. */
+static __always_inline void put_version(struct exec_record *record, struct inode *inode)
+{
+	struct inode___5_10 *old = (void *)inode;
+	struct inode___6_6 *private = (void *)inode;
+	struct inode___6_11 *split = (void *)inode;
+
+	record->image_bytes = BPF_CORE_READ(inode, i_size);
+	record->image_ctime_secs = 0;
+	record->image_ctime_nanos = 0;
+	if (bpf_core_field_exists(split->i_ctime_sec)) {
+		record->image_ctime_secs = BPF_CORE_READ(split, i_ctime_sec);
+		record->image_ctime_nanos = BPF_CORE_READ(split, i_ctime_nsec) & ~CTIME_QUERIED;
+	} else if (bpf_core_field_exists(private->__i_ctime)) {
+		record->image_ctime_secs = BPF_CORE_READ(private, __i_ctime.tv_sec);
+		record->image_ctime_nanos = BPF_CORE_READ(private, __i_ctime.tv_nsec);
+	} else if (bpf_core_field_exists(old->i_ctime)) {
+		record->image_ctime_secs = BPF_CORE_READ(old, i_ctime.tv_sec);
+		record->image_ctime_nanos = BPF_CORE_READ(old, i_ctime.tv_nsec);
+	}
+}
+
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm)
 {
@@ -130,6 +189,11 @@ int BPF_PROG(on_exec, struct task_struct *task, pid_t old_pid, struct linux_binp
 
 	if (!counts)
 		return 0;
+	/* Before all the reading, which would be for nothing. */
+	if (share_turns_away(0, 0)) {
+		counts->shed[RECORD_EXEC]++;
+		return 0;
+	}
 
 	const struct cred *cred = BPF_CORE_READ(task, cred);
 	struct file *file = BPF_CORE_READ(bprm, file);
@@ -147,6 +211,7 @@ int BPF_PROG(on_exec, struct task_struct *task, pid_t old_pid, struct linux_binp
 	record->inode = BPF_CORE_READ(inode, i_ino);
 	record->device = BPF_CORE_READ(inode, i_sb, s_dev);
 	record->nlink = BPF_CORE_READ(inode, i_nlink);
+	put_version(record, inode);
 	record->uid = BPF_CORE_READ(cred, uid.val);
 	record->euid = BPF_CORE_READ(cred, euid.val);
 	record->gid = BPF_CORE_READ(cred, gid.val);
@@ -215,7 +280,9 @@ int BPF_PROG(on_exec, struct task_struct *task, pid_t old_pid, struct linux_binp
 		size = DATA_MAX;
 	size += sizeof(*record);
 	record->header.size = size;
-	if (bpf_ringbuf_output(&ring, s, size, wake_flag(record->header.ts_boot_ns)))
+	if (share_turns_away(size, 0))
+		counts->shed[RECORD_EXEC]++;
+	else if (bpf_ringbuf_output(&ring, s, size, wake_flag(record->header.ts_boot_ns)))
 		counts->dropped[RECORD_EXEC]++;
 	return 0;
 }
@@ -241,8 +308,64 @@ int BPF_PROG(on_fork, struct task_struct *current_task, struct task_struct *chil
 	record.uid = BPF_CORE_READ(child, cred, uid.val);
 	bpf_probe_read_kernel(record.comm, sizeof(record.comm), &child->comm);
 	record.header.size = sizeof(record);
-	if (bpf_ringbuf_output(&ring, &record, sizeof(record), wake_flag(record.header.ts_boot_ns)))
+	if (share_turns_away(sizeof(record), SHARE_CHEAP | SHARE_UNCOUNTED))
+		counts->shed[RECORD_FORK]++;
+	else if (bpf_ringbuf_output(&ring, &record, sizeof(record),
+				    wake_flag(record.header.ts_boot_ns)))
 		counts->dropped[RECORD_FORK]++;
+	return 0;
+}
+
+/* Whether the end of a process is an event, and not only for the agent to know. */
+static __always_inline bool is_told(struct task_struct *task, __u32 status, bool excluded_task)
+{
+	__u32 zero = 0;
+	__u32 signal = status & 0x7f;
+	__u32 *bits;
+
+	/* Of the agent's own programs as well: who makes them fail may want to be rid of them. */
+	if (signal < 32 && (FAULT_SIGNALS >> signal & 1))
+		return true;
+	bits = bpf_map_lookup_elem(&settings, &zero);
+	if (!bits || !(*bits & SETTING_ALL_ENDS) || excluded_task)
+		return false;
+	return !(BPF_CORE_READ(task, flags) & PF_KTHREAD);
+}
+
+static __always_inline int tell_end(struct task_struct *task, struct task_struct *leader,
+				    __u32 pid, __u32 ppid, __u32 status)
+{
+	struct signal_struct *signal = BPF_CORE_READ(task, signal);
+	struct end_record record = {};
+	struct process_counters *counts = begin(&record.header, RECORD_END);
+
+	if (!counts)
+		return 0;
+	record.pid = pid;
+	record.ppid = ppid;
+	record.status = status;
+	record.start_boottime_ns = BPF_CORE_READ(leader, start_boottime);
+	record.cgroup_id = bpf_get_current_cgroup_id();
+	record.uid = BPF_CORE_READ(task, cred, uid.val);
+	/* Threads that ended before are in the sums of the process, but for its first one. */
+	record.user_ns = BPF_CORE_READ(signal, utime) + BPF_CORE_READ(task, utime);
+	record.system_ns = BPF_CORE_READ(signal, stime) + BPF_CORE_READ(task, stime);
+	record.runtime_ns = BPF_CORE_READ(signal, sum_sched_runtime) +
+			    BPF_CORE_READ(task, se.sum_exec_runtime);
+	if (leader != task) {
+		record.user_ns += BPF_CORE_READ(leader, utime);
+		record.system_ns += BPF_CORE_READ(leader, stime);
+		record.runtime_ns += BPF_CORE_READ(leader, se.sum_exec_runtime);
+	}
+	record.max_rss_pages = BPF_CORE_READ(signal, maxrss);
+	bpf_probe_read_kernel(record.comm, sizeof(record.comm), &leader->comm);
+	record.header.size = sizeof(record);
+	/* A fault is worth more than the end of what had nothing more to do. */
+	if (share_turns_away(sizeof(record), SHARE_UNCOUNTED | (status & 0x7f ? 0 : SHARE_CHEAP)))
+		counts->shed[RECORD_END]++;
+	else if (bpf_ringbuf_output(&ring, &record, sizeof(record),
+				    wake_flag(record.header.ts_boot_ns)))
+		counts->dropped[RECORD_END]++;
 	return 0;
 }
 
@@ -250,12 +373,28 @@ SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
 	__u32 pid = BPF_CORE_READ(task, tgid);
+	struct signal_struct *signal = BPF_CORE_READ(task, signal);
 
-	if (BPF_CORE_READ(task, signal, live.counter) > 0)
+	if (BPF_CORE_READ(signal, live.counter) > 0)
 		return 0;
+
+	struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+	__u32 ppid = BPF_CORE_READ(task, real_parent, tgid);
+	bool own = bpf_map_lookup_elem(&excluded, &ppid) != NULL;
+
 	/* Its number will be given to somebody else, who is not the agent. */
-	if (bpf_map_lookup_elem(&excluded, &pid))
+	if (bpf_map_lookup_elem(&excluded, &pid)) {
 		bpf_map_delete_elem(&excluded, &pid);
+		own = true;
+	}
+
+	/* As wait(2) would tell it (wait_task_zombie of the kernel). */
+	__u32 status = BPF_CORE_READ(signal, flags) & SIGNAL_GROUP_EXIT ?
+			       BPF_CORE_READ(signal, group_exit_code) :
+			       BPF_CORE_READ(leader, exit_code);
+
+	if (is_told(task, status, own))
+		return tell_end(task, leader, pid, ppid, status);
 
 	struct exit_record record = {};
 	struct process_counters *counts = begin(&record.header, RECORD_EXIT);
@@ -263,9 +402,12 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	if (!counts)
 		return 0;
 	record.pid = pid;
-	record.start_boottime_ns = BPF_CORE_READ(task, group_leader, start_boottime);
+	record.start_boottime_ns = BPF_CORE_READ(leader, start_boottime);
 	record.header.size = sizeof(record);
-	if (bpf_ringbuf_output(&ring, &record, sizeof(record), wake_flag(record.header.ts_boot_ns)))
+	if (share_turns_away(sizeof(record), SHARE_CHEAP | SHARE_UNCOUNTED))
+		counts->shed[RECORD_EXIT]++;
+	else if (bpf_ringbuf_output(&ring, &record, sizeof(record),
+				    wake_flag(record.header.ts_boot_ns)))
 		counts->dropped[RECORD_EXIT]++;
 	return 0;
 }

@@ -14,6 +14,7 @@ enum record_type {
 	RECORD_EXEC = 1,
 	RECORD_FORK = 2,
 	RECORD_EXIT = 3,
+	RECORD_END = 4,
 	/* 16 and up: network.bpf.c; 48 and up: dns.bpf.c; 64 and up: syscall_abi.h */
 };
 

@@ -37,6 +37,11 @@ struct exec_record {
 	__u64 parent_start_boottime_ns;
 	__u64 cgroup_id;
 	__u64 inode;
+	/* With inode and device, which content was executed: ctime moves with every change. */
+	__u64 image_bytes;
+	__s64 image_ctime_secs; /* 0: this kernel does not say */
+	__u32 image_ctime_nanos;
+	__u32 reserved;
 	__u32 device;
 	__u32 nlink;
 	__u32 pid;
@@ -78,16 +83,43 @@ struct exit_record {
 	__u32 reserved;
 };
 
+/* The same, sent in its place when the end is to be reported as an event. */
+struct end_record {
+	struct record_header header;
+	__u64 start_boottime_ns;
+	__u64 cgroup_id;
+	/* Of all threads. By ticks of the clock, and what the scheduler counted exactly. */
+	__u64 user_ns;
+	__u64 system_ns;
+	__u64 runtime_ns;
+	__u64 max_rss_pages;
+	__u32 pid;
+	__u32 ppid; /* at the end, not at the start */
+	__u32 uid;
+	__u32 status; /* as wait(2) tells it */
+	char comm[16];
+};
+
+/* Bits of the map `settings`. */
+enum process_setting {
+	/* Report every end; otherwise only those by a signal that tells of a fault. */
+	SETTING_ALL_ENDS = 1,
+};
+
 /* Value of the map `counters`, one per CPU; arrays are indexed by record type. */
 struct process_counters {
 	__u64 seq;
-	__u64 tried[4];
-	__u64 dropped[4];
+	__u64 tried[8];
+	/* The ring was full. */
+	__u64 dropped[8];
+	/* The ring was crowded, and the group had its share (share.h). */
+	__u64 shed[8];
 };
 
 _Static_assert(sizeof(struct record_header) == 24, "abi");
-_Static_assert(sizeof(struct exec_record) == 160, "abi");
+_Static_assert(sizeof(struct exec_record) == 184, "abi");
 _Static_assert(sizeof(struct fork_record) == 72, "abi");
 _Static_assert(sizeof(struct exit_record) == 40, "abi");
+_Static_assert(sizeof(struct end_record) == 104, "abi");
 
 #endif

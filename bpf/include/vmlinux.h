@@ -87,6 +87,7 @@ struct inode {
 	kgid_t i_gid;
 	unsigned int i_nlink;
 	unsigned long i_ino;
+	s64 i_size;
 	struct super_block *i_sb;
 };
 
@@ -178,7 +179,16 @@ struct signal_struct {
 	atomic_t live;
 	struct pid *pids[4];
 	struct tty_struct *tty;
+	unsigned int flags;
 	int group_exit_code;
+	u64 utime;
+	u64 stime;
+	unsigned long long sum_sched_runtime;
+	unsigned long maxrss;
+};
+
+struct sched_entity {
+	u64 sum_exec_runtime;
 };
 
 struct task_struct {
@@ -186,6 +196,9 @@ struct task_struct {
 	int exit_code;
 	pid_t pid;
 	pid_t tgid;
+	u64 utime;
+	u64 stime;
+	struct sched_entity se;
 	u64 start_boottime;
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;

@@ -144,6 +144,10 @@ describe("raw documents", () => {
         name: "/usr/bin/gdb",
       }),
     ).toBe("ptrace /usr/sbin/sshd · EPERM · /usr/bin/gdb");
+    expect(summary("exit", { exit_code: 0, name: "/bin/true" })).toBe("0 · /bin/true");
+    expect(summary("exit", { exit_code: 139, signal: "SIGSEGV", name: "/sbin/x" })).toBe(
+      "SIGSEGV · /sbin/x",
+    );
     expect(summary("unknown", { a: "x", b: 2 })).toBe("x 2");
   });
 });

@@ -90,6 +90,8 @@ const POINTERS: Record<EventType, readonly string[]> = {
   loginlog: ["username", "remote"],
   dns: ["query", "pid"],
   syscall: ["call", "pid"],
+  exit: ["name", "pid"],
+  loss: ["stream", "reason"],
 };
 
 /** Half of the time range that a jump from an alert to the search covers. */
@@ -169,6 +171,8 @@ export function summary(type: string, data: Record<string, unknown>): string {
         of("name") === "" ? "" : ` · ${of("name")}`
       }`;
     }
+    case "exit":
+      return `${of("signal") || of("exit_code")} · ${of("name")}`;
     case "syscall": {
       const error = of("errno") === "" ? "" : ` · ${of("errno")}`;
       const target = of("target") === "" ? "" : ` ${of("target")}`;

@@ -116,6 +116,8 @@ const EXAMPLES = {
   loginlog: "type:loginlog | status:false",
   dns: "type:dns | qtype.keyword:TXT",
   syscall: "type:syscall | call.keyword:ptrace",
+  exit: "type:exit | signal.keyword:SIGSEGV",
+  loss: "type:loss | stream.keyword:process",
   all: "type:process | all:/dev/tcp",
 } as const;
 

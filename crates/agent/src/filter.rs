@@ -58,7 +58,8 @@ impl Filter {
                 .is_ok_and(|ip| self.networks.iter().any(|network| network.contains(&ip))),
             EventData::Dns(dns) => self.process.is_match(&dns.name),
             EventData::Syscall(call) => self.process.is_match(&call.name),
-            EventData::Loginlog(_) => false,
+            EventData::Exit(exit) => self.process.is_match(&exit.name),
+            EventData::Loginlog(_) | EventData::Loss(_) => false,
         }
     }
 }

@@ -104,13 +104,14 @@ impl Delivered {
 fn typed(name: &str, value: &str) -> Result<Value, String> {
     Ok(match name {
         "ancestors" | "answers" => json!(value.split('|').collect::<Vec<_>>()),
-        "memfd" | "setuid" | "truncated" | "web" | "success" => match value {
+        "memfd" | "setuid" | "truncated" | "web" | "success" | "core_dumped" => match value {
             "true" => json!(true),
             "false" => json!(false),
             _ => return Err(format!("the field `{name}` is neither true nor false")),
         },
         "pid" | "ppid" | "uid" | "euid" | "gid" | "session" | "loginuid" | "exit_code"
-        | "actor_pid" | "size" | "target_pid" | "auid" => {
+        | "actor_pid" | "size" | "target_pid" | "auid" | "duration_ms" | "user_ms"
+        | "system_ms" | "max_rss_bytes" => {
             let number = value.parse::<i64>();
             json!(number.map_err(|_| format!("the field `{name}` is not a number"))?)
         }

@@ -1,7 +1,7 @@
 //! Black and white lists: what an entry is compared with depends on the type of the element.
 //!
-//! - **Guarantees**: what is reported is the first entry of the list that matches; for files a hash
-//!   comes before a path. Lists of tens of thousands of entries cost about as much per element as
+//! - **Guarantees**: what is reported is the first entry of the list that matches; for files and
+//!   executions a hash comes before a path. Lists of tens of thousands of entries cost about as much per element as
 //!   short ones, as long as the patterns have a text in them: a pattern without one (`^..$`) is
 //!   tried on every value.
 //! - **Invariants**: an entry that does not compile is reported and left out; the others are as if it
@@ -127,10 +127,13 @@ impl Matcher {
     ) -> Option<Hit<'_>> {
         let any = |_| true;
         match source {
-            Source::Event(EventType::Process | EventType::Syscall) => {
-                let fields = ["name", "exe", "command"];
-                self.process
-                    .find(&fields, element, &mut scratch.process, any)
+            Source::Event(kind @ (EventType::Process | EventType::Syscall | EventType::Exit)) => {
+                let hash = (kind == EventType::Process).then(|| self.find_hash("md5", element));
+                hash.flatten().or_else(|| {
+                    let fields = ["name", "exe", "command"];
+                    self.process
+                        .find(&fields, element, &mut scratch.process, any)
+                })
             }
             Source::Event(EventType::Connection) => self.find_network("remote_ip", element),
             Source::Event(EventType::Loginlog) => self.find_network("remote", element),
@@ -138,7 +141,9 @@ impl Matcher {
                 self.other
                     .find(&["query"], element, &mut scratch.other, any)
             }
-            Source::Event(EventType::File) => self.find_hash(element).or_else(|| {
+            // Nobody's doing, so nothing of it is on a list.
+            Source::Event(EventType::Loss) => None,
+            Source::Event(EventType::File) => self.find_hash("hash", element).or_else(|| {
                 let is_path = |number: usize| self.is_hash.get(number) == Some(&false);
                 self.file
                     .find(&["path"], element, &mut scratch.file, is_path)
@@ -160,11 +165,12 @@ impl Matcher {
         }
     }
 
-    fn find_hash(&self, element: &Element<'_>) -> Option<Hit<'_>> {
+    /// The entry that is the hash of a file or of an image; `md5` is the field that holds its MD5.
+    fn find_hash(&self, md5: &'static str, element: &Element<'_>) -> Option<Hit<'_>> {
         if self.hashes.is_empty() {
             return None;
         }
-        ["hash", "sha256"].into_iter().find_map(|field| {
+        [md5, "sha256"].into_iter().find_map(|field| {
             let value = element.fields.get(field)?;
             let number = self.hashes.get(value.to_ascii_lowercase().as_str())?;
             Some(Hit {

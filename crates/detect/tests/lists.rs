@@ -136,6 +136,16 @@ fn s11_each_type_is_compared_with_its_part_of_the_list_ignoring_case() {
             true,
         ),
         (file(SHA256), "file", &[("sha256", SHA256)], true),
+        (file(SHA256), "process", &[("sha256", SHA256)], true),
+        (
+            file(MD5),
+            "process",
+            &[("md5", "D41D8CD98F00B204E9800998ECF8427E")],
+            true,
+        ),
+        // Paths of that list are those of files.
+        (file("^/tmp/"), "process", &[("name", "/tmp/x")], false),
+        (file(MD5), "syscall", &[("name", MD5)], false),
         (file(MD5), "file", &[("hash", ""), ("path", MD5)], false),
         (
             file(MD5),

@@ -44,6 +44,8 @@ document! {
         syscall: bool = true,
         /// Report those of 32-bit programs too, which costs every system call of the host a little.
         syscall32: bool = false,
+        /// Report the end of every process. Ends by a signal that tells of a fault are always reported.
+        exit: bool = false,
         /// Report inbound connections of hosts tagged `web`.
         web_inbound: bool = false,
         /// Peers' ports that are never reported.

@@ -71,17 +71,23 @@ pub enum EventType {
     Dns,
     /// A system call that matters for security was made.
     Syscall,
+    /// A process ended.
+    Exit,
+    /// Observations were lost.
+    Loss,
 }
 
 impl EventType {
     /// All of them, in the order of the contract.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Process,
         Self::Connection,
         Self::File,
         Self::Loginlog,
         Self::Dns,
         Self::Syscall,
+        Self::Exit,
+        Self::Loss,
     ];
 
     /// Name used in documents, rules and search.
@@ -93,6 +99,8 @@ impl EventType {
             Self::Loginlog => "loginlog",
             Self::Dns => "dns",
             Self::Syscall => "syscall",
+            Self::Exit => "exit",
+            Self::Loss => "loss",
         }
     }
 }
@@ -113,6 +121,10 @@ pub enum EventData {
     Dns(Box<Dns>),
     /// A system call that matters for security was made.
     Syscall(Box<Syscall>),
+    /// A process ended.
+    Exit(Box<Exit>),
+    /// Observations were lost.
+    Loss(Box<Loss>),
 }
 
 impl EventData {
@@ -125,6 +137,8 @@ impl EventData {
             Self::Loginlog(_) => EventType::Loginlog,
             Self::Dns(_) => EventType::Dns,
             Self::Syscall(_) => EventType::Syscall,
+            Self::Exit(_) => EventType::Exit,
+            Self::Loss(_) => EventType::Loss,
         }
     }
 
@@ -138,6 +152,8 @@ impl EventData {
             Self::Loginlog(data) => data.field(name),
             Self::Dns(data) => data.field(name),
             Self::Syscall(data) => data.field(name),
+            Self::Exit(data) => data.field(name),
+            Self::Loss(data) => data.field(name),
         }
     }
 
@@ -150,6 +166,8 @@ impl EventData {
             EventType::Loginlog => Login::FIELDS,
             EventType::Dns => Dns::FIELDS,
             EventType::Syscall => Syscall::FIELDS,
+            EventType::Exit => Exit::FIELDS,
+            EventType::Loss => Loss::FIELDS,
         }
     }
 
@@ -173,6 +191,8 @@ impl EventData {
             Self::Loginlog(data) => Login::READERS.get(place).and_then(|read| read(data)),
             Self::Dns(data) => Dns::READERS.get(place).and_then(|read| read(data)),
             Self::Syscall(data) => Syscall::READERS.get(place).and_then(|read| read(data)),
+            Self::Exit(data) => Exit::READERS.get(place).and_then(|read| read(data)),
+            Self::Loss(data) => Loss::READERS.get(place).and_then(|read| read(data)),
         }
     }
 
@@ -185,6 +205,8 @@ impl EventData {
             EventType::Loginlog => Login::DERIVED,
             EventType::Dns => Dns::DERIVED,
             EventType::Syscall => Syscall::DERIVED,
+            EventType::Exit => Exit::DERIVED,
+            EventType::Loss => Loss::DERIVED,
         }
     }
 }
@@ -278,9 +300,13 @@ macro_rules! fields {
 }
 
 mod dns;
+mod exit;
+mod loss;
 mod syscall;
 
 pub use dns::Dns;
+pub use exit::Exit;
+pub use loss::Loss;
 pub use syscall::Syscall;
 
 /// An execution.
@@ -314,12 +340,18 @@ pub struct Process {
     /// Working directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
-    /// Path of the image when it differs from `name` (interpreter of a script, memfd name).
+    /// Path of the image. Linux: the same as `name`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exe: Option<String>,
+    /// MD5 of the image, lower-case hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub md5: Option<String>,
     /// SHA-256 of the image, lower-case hex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// Why there are no hashes: `too_large`, `gone`, `changed`, `unreadable`, `not_regular`, `busy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hash_skipped: Option<String>,
     /// When the process (not the image) started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Timestamp>,
@@ -344,7 +376,7 @@ pub struct Process {
     /// Executables of the ancestors, nearest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ancestors: Vec<String>,
-    /// Exit status, on exit events.
+    /// Not used: the end of a process is an event of its own, `exit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
     /// Script that the image interprets.
@@ -362,7 +394,7 @@ pub struct Process {
 }
 
 fields!(Process: name, command, pid, ppid, parentname, info, uid, euid, user, gid, cwd, exe,
-    sha256, start_time, session, loginuid, tty, container_id, cgroup, parent_command, ancestors,
+    md5, sha256, hash_skipped, start_time, session, loginuid, tty, container_id, cgroup, parent_command, ancestors,
     exit_code, script, memfd, setuid, truncated;
     derived: parent_exe, hashes);
 

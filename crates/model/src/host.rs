@@ -38,7 +38,7 @@ pub struct HostReport {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SensorStatus {
-    /// Stream it feeds: `process`, `connection`, `file`, `loginlog`, `dns`, `syscall`, `inventory`.
+    /// Stream it feeds: `process`, `connection`, `file`, `loginlog`, `dns`, `syscall`, `exit`, `inventory`.
     pub stream: String,
     /// Source in use, for example `ebpf`, `proc-connector`, `fanotify`.
     pub source: String,

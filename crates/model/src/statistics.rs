@@ -33,7 +33,8 @@ pub const fn event_key(event_type: EventType) -> Option<&'static str> {
         EventType::Loginlog => Some("remote"),
         EventType::Dns => Some("query"),
         EventType::Syscall => Some("call_name"),
-        EventType::File => None,
+        EventType::Exit => Some("exit_name"),
+        EventType::File | EventType::Loss => None,
     }
 }
 

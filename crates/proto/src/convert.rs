@@ -3,7 +3,7 @@
 use prost::Message as _;
 use yinglong_model::{
     EventData, Inventory, InventoryType, Observation, Timestamp,
-    event::{Connection, Direction, Dns, File, Login, Process, Protocol, Syscall},
+    event::{Connection, Direction, Dns, Exit, File, Login, Loss, Process, Protocol, Syscall},
 };
 
 use crate::v1::{self, record};
@@ -60,6 +60,8 @@ pub fn decode_record(bytes: &[u8]) -> Result<(Timestamp, Observation), Error> {
         record::Observation::Syscall(data) => {
             event(EventData::Syscall(Box::new(syscall_from_wire(data))))
         }
+        record::Observation::Exit(data) => event(EventData::Exit(Box::new(exit_from_wire(data)))),
+        record::Observation::Loss(data) => event(EventData::Loss(Box::new(loss_from_wire(data)))),
         record::Observation::Inventory(data) => Observation::Inventory(inventory_from_wire(data)?),
     };
     Ok((Timestamp::from_nanos(wire.observed_at_ns), observation))
@@ -73,6 +75,8 @@ fn event_to_wire(data: &EventData) -> record::Observation {
         EventData::Loginlog(data) => record::Observation::Login(login_to_wire(data)),
         EventData::Dns(data) => record::Observation::Dns(dns_to_wire(data)),
         EventData::Syscall(data) => record::Observation::Syscall(syscall_to_wire(data)),
+        EventData::Exit(data) => record::Observation::Exit(exit_to_wire(data)),
+        EventData::Loss(data) => record::Observation::Loss(loss_to_wire(data)),
     }
 }
 
@@ -98,7 +102,8 @@ macro_rules! same_fields {
 }
 
 same_fields!(process_to_wire, process_from_wire, Process, Process {
-    name, command, pid, ppid, parentname, info, uid, euid, user, gid, cwd, exe, sha256, session,
+    name, command, pid, ppid, parentname, info, uid, euid, user, gid, cwd, exe, md5, sha256,
+    hash_skipped, session,
     loginuid, tty, container_id, cgroup, parent_command, ancestors, exit_code, script, memfd,
     setuid, truncated,
 },
@@ -183,6 +188,21 @@ same_fields!(
     }
 );
 
+same_fields!(exit_to_wire, exit_from_wire, Exit, Exit {
+    name, command, pid, ppid, parentname, exit_code, signal, core_dumped, uid, user, duration_ms,
+    user_ms, system_ms, max_rss_bytes, container_id, cgroup,
+},
+    start_time_ns: |m| m.start_time.map(Timestamp::nanos),
+    start_time: |w| w.start_time_ns.map(Timestamp::from_nanos));
+
+same_fields!(loss_to_wire, loss_from_wire, Loss, Loss {
+    stream, reason, count, container_id, cgroup, user,
+},
+    from_ns: |m| m.from.nanos(),
+    from: |w| Timestamp::from_nanos(w.from_ns),
+    to_ns: |m| m.to.nanos(),
+    to: |w| Timestamp::from_nanos(w.to_ns));
+
 fn inventory_to_wire(inventory: &Inventory) -> v1::Inventory {
     v1::Inventory {
         kind: inventory.kind.as_str().to_owned(),
@@ -228,6 +248,8 @@ mod tests {
             ancestors: vec!["/bin/sh".into(), "/sbin/init".into()],
             exit_code: Some(-1),
             memfd: Some(true),
+            md5: Some("ab".into()),
+            hash_skipped: Some("gone".into()),
             ..Process::default()
         }))));
         check(event(EventData::Connection(Connection {
@@ -259,6 +281,24 @@ mod tests {
             auid: Some(1000),
             tty: Some("pts/0".into()),
             ..Syscall::default()
+        }))));
+        check(event(EventData::Exit(Box::new(Exit {
+            name: "/bin/a".into(),
+            exit_code: 139,
+            signal: Some("SIGSEGV".into()),
+            core_dumped: Some(true),
+            start_time: Some(Timestamp::from_nanos(9)),
+            max_rss_bytes: Some(u64::MAX),
+            ..Exit::default()
+        }))));
+        check(event(EventData::Loss(Box::new(Loss {
+            stream: "connection".into(),
+            reason: "over_share".into(),
+            count: 312,
+            from: Timestamp::from_nanos(-5),
+            to: Timestamp::from_nanos(7),
+            cgroup: Some("/a".into()),
+            ..Loss::default()
         }))));
         let element = [("name".to_owned(), "root".to_owned())]
             .into_iter()

@@ -28,6 +28,10 @@ impl Class {
     pub const DNS: Self = Self::Source(Source::Event(EventType::Dns));
     /// System calls.
     pub const SYSCALL: Self = Self::Source(Source::Event(EventType::Syscall));
+    /// Ends of processes.
+    pub const EXIT: Self = Self::Source(Source::Event(EventType::Exit));
+    /// Losses.
+    pub const LOSS: Self = Self::Source(Source::Event(EventType::Loss));
 
     /// Name in reports.
     pub const fn as_str(self) -> &'static str {

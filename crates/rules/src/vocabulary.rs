@@ -81,7 +81,9 @@ impl Source {
     /// Whether the field names an executable, so that its path and its base name both match.
     pub fn is_executable(self, field: &str) -> bool {
         match self {
-            Self::Event(EventType::Process | EventType::Dns | EventType::Syscall) => {
+            Self::Event(
+                EventType::Process | EventType::Dns | EventType::Syscall | EventType::Exit,
+            ) => {
                 matches!(field, "name" | "parentname" | "exe" | "parent_exe")
             }
             Self::Event(EventType::Connection)
@@ -89,7 +91,7 @@ impl Source {
                 field == "name"
             }
             Self::Event(EventType::File) => field == "actor_name",
-            Self::Event(EventType::Loginlog) | Self::Inventory(_) => false,
+            Self::Event(EventType::Loginlog | EventType::Loss) | Self::Inventory(_) => false,
         }
     }
 
@@ -104,7 +106,7 @@ impl Source {
     pub(crate) fn domain(self, field: &str) -> Domain {
         match (self, field) {
             (Self::Event(EventType::File), "action") => Domain::Joined(&ACTIONS),
-            (Self::Event(EventType::File), "hash") => Domain::Hex(32),
+            (Self::Event(EventType::File), "hash") | (_, "md5") => Domain::Hex(32),
             (_, "sha256") => Domain::Hex(64),
             (Self::Event(EventType::Connection), "dir") => Domain::OneOf(&["in", "out"]),
             (Self::Event(EventType::Connection | EventType::Dns), "protocol") => {
@@ -114,6 +116,7 @@ impl Source {
             | (Self::Event(EventType::Loginlog), "status")
             | (Self::Event(EventType::Process), "memfd" | "setuid" | "truncated")
             | (Self::Event(EventType::Syscall), "success")
+            | (Self::Event(EventType::Exit), "core_dumped")
             | (Self::Event(EventType::File), "web")
             | (Self::Inventory(InventoryType::Service), "started") => {
                 Domain::OneOf(&["true", "false"])
@@ -122,7 +125,8 @@ impl Source {
                 _,
                 "pid" | "ppid" | "uid" | "euid" | "gid" | "session" | "loginuid" | "actor_pid"
                 | "target_pid" | "auid" | "server_port" | "size" | "exit_code" | "remote_port"
-                | "source_port" | "destination_port",
+                | "source_port" | "destination_port" | "duration_ms" | "user_ms" | "system_ms"
+                | "max_rss_bytes" | "count",
             ) => Domain::Number,
             _ => Domain::Text,
         }

@@ -17,11 +17,13 @@ use std::{
     time::Duration,
 };
 
-use yinglong_model::{DropReason, Observation, config::AgentConfig, host::SensorStatus};
+use yinglong_model::{
+    DropReason, Observation, config::AgentConfig, host::SensorStatus, ledger::Origin,
+};
 
 /// Something that observes a host.
 pub trait Sensor: Send {
-    /// Stream it feeds (`process`, `connection`, `file`, `loginlog`, `dns`, `syscall`, `inventory`).
+    /// Stream it feeds (`process`, `connection`, `file`, `loginlog`, `dns`, `syscall`, `exit`, `inventory`).
     fn stream(&self) -> &'static str;
 
     /// What it uses and why.
@@ -42,6 +44,17 @@ pub trait Outlet {
 
     /// Counts a loss of this sensor's stream.
     fn lose(&mut self, reason: DropReason, count: u64);
+
+    /// Counts a loss of the other stream of a sensor that feeds two. What is emitted counts in the
+    /// stream of its type in any case. An outlet that keeps no books by stream counts all in one.
+    fn lose_in(&mut self, _stream: &'static str, reason: DropReason, count: u64) {
+        self.lose(reason, count);
+    }
+
+    /// Counts a loss of this sensor's stream, and says whose observations it was.
+    fn lose_of(&mut self, reason: DropReason, _origin: &Origin, count: u64) {
+        self.lose(reason, count);
+    }
 
     /// Counts observations of this sensor's stream that configuration leaves out; they count as
     /// emitted.

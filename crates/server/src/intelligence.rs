@@ -177,12 +177,13 @@ impl Intelligence {
 
     fn lane(&self, event: &Event) -> &Lane {
         match event.data.event_type() {
-            EventType::File => &self.0.files,
-            EventType::Process
-            | EventType::Connection
+            EventType::File | EventType::Process => &self.0.files,
+            EventType::Connection
             | EventType::Loginlog
             | EventType::Dns
-            | EventType::Syscall => &self.0.addresses,
+            | EventType::Syscall
+            | EventType::Exit
+            | EventType::Loss => &self.0.addresses,
         }
     }
 

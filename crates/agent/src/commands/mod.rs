@@ -76,6 +76,10 @@ pub(crate) enum Stream {
     Dns,
     /// System calls that matter for security.
     Syscall,
+    /// Ends of processes.
+    Exit,
+    /// Reports of losses.
+    Loss,
     /// Lists of what the host has.
     Inventory,
 }
@@ -89,6 +93,8 @@ impl Stream {
             Self::Loginlog => "loginlog",
             Self::Dns => "dns",
             Self::Syscall => "syscall",
+            Self::Exit => "exit",
+            Self::Loss => "loss",
             Self::Inventory => "inventory",
         }
     }

@@ -57,7 +57,9 @@ impl Feed {
             EventData::Connection(_)
             | EventData::Loginlog(_)
             | EventData::Dns(_)
-            | EventData::Syscall(_) => {}
+            | EventData::Syscall(_)
+            | EventData::Exit(_)
+            | EventData::Loss(_) => {}
         }
     }
 
@@ -87,6 +89,11 @@ impl Feed {
             self.put(Reason::Exec, open, inside, || File {
                 action: "SCAN".to_owned(),
                 path: path.clone(),
+                hash: process
+                    .md5
+                    .clone()
+                    .filter(|_| index == 0)
+                    .unwrap_or_default(),
                 sha256: process.sha256.clone().filter(|_| index == 0),
                 actor_pid: Some(process.pid),
                 actor_name: Some(process.name.clone()),

@@ -105,6 +105,7 @@ pub struct EventHour {
     pub dns: u64,
     /// System calls that matter for security.
     pub syscall: u64,
+                |(start, [process, connection, file, loginlog, dns, syscall, exit, loss])| EventHour {
 }
 
 /// The event store.
@@ -166,7 +167,7 @@ fn of(app: &App, now: Timestamp) -> Result<Overview> {
             Level::Hint => &mut levels.hint,
         } += count;
     }
-    let mut event_hours: BTreeMap<Timestamp, [u64; 6]> = hours(since);
+    let mut event_hours: BTreeMap<Timestamp, [u64; 7]> = hours(since);
     for bucket in events.histogram(&Query::default().since(Some(since)), HOUR)? {
         let Some(counts) = event_hours.get_mut(&hour_of(bucket.start)) else {
             continue;
@@ -216,7 +217,7 @@ fn of(app: &App, now: Timestamp) -> Result<Overview> {
         events_per_hour: event_hours
             .into_iter()
             .map(
-                |(start, [process, connection, file, loginlog, dns, syscall])| EventHour {
+                |(start, [process, connection, file, loginlog, dns, syscall, exit, loss])| EventHour {
                     start,
                     process,
                     connection,
@@ -224,6 +225,8 @@ fn of(app: &App, now: Timestamp) -> Result<Overview> {
                     loginlog,
                     dns,
                     syscall,
+                    exit,
+                    loss,
                 },
             )
             .collect(),

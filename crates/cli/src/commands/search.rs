@@ -124,6 +124,22 @@ pub(crate) fn row(event: &Event) -> [String; 4] {
             list("answers"),
             field("name")
         ),
+        "exit" => format!(
+            "{} {} {} [{}]",
+            field("signal"),
+            field("exit_code"),
+            field("name"),
+            field("pid")
+        ),
+        "loss" => format!(
+            "{} {} not recorded: {} {}",
+            field("count"),
+            field("stream"),
+            field("reason"),
+            [field("container_id"), field("cgroup"), field("user")]
+                .join(" ")
+                .trim()
+        ),
         "syscall" => format!(
             "{} {} {} {} [{}]",
             field("call"),

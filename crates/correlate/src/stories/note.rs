@@ -106,7 +106,14 @@ impl<'a> Subject<'a> {
                 pid: call.pid,
                 name: &call.name,
             },
-            EventData::Connection(_) | EventData::Dns(_) | EventData::Syscall(_) => Self::Nobody,
+            EventData::Exit(exit) => Self::Actor {
+                pid: exit.pid,
+                name: &exit.name,
+            },
+            EventData::Connection(_)
+            | EventData::Dns(_)
+            | EventData::Syscall(_)
+            | EventData::Loss(_) => Self::Nobody,
             // A failed login starts no session.
             EventData::Loginlog(login) if login.status => Self::Login {
                 session: None,

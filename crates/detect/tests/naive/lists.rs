@@ -45,15 +45,19 @@ impl Loop {
             return None;
         };
         match source {
-            Source::Event(EventType::Process | EventType::Syscall) => {
+            Source::Event(EventType::Process) => self
+                .hash("md5", element)
+                .or_else(|| found(&self.process, &["name", "exe", "command"], element)),
+            Source::Event(EventType::Syscall | EventType::Exit) => {
                 found(&self.process, &["name", "exe", "command"], element)
             }
             Source::Event(EventType::Connection) => self.in_network("remote_ip", element),
             Source::Event(EventType::Loginlog) => self.in_network("remote", element),
             Source::Event(EventType::File) => self
-                .hash(element)
+                .hash("hash", element)
                 .or_else(|| found(&self.paths, &["path"], element)),
             Source::Inventory(InventoryType::Crontab) => found(&self.jobs, &["command"], element),
+            Source::Event(EventType::Loss) => None,
             Source::Event(EventType::Dns) => found(&self.other, &["query"], element),
             Source::Inventory(InventoryType::Sshkey) => {
                 found(&self.other, &["fingerprint"], element)
@@ -65,8 +69,8 @@ impl Loop {
         }
     }
 
-    fn hash(&self, element: &Element<'_>) -> Option<(String, String)> {
-        ["hash", "sha256"].into_iter().find_map(|field| {
+    fn hash(&self, md5: &str, element: &Element<'_>) -> Option<(String, String)> {
+        [md5, "sha256"].into_iter().find_map(|field| {
             let value = element.fields.get(field)?;
             let mut hashes = self.hashes.iter();
             let entry = hashes.find(|entry| entry.trim().eq_ignore_ascii_case(&value))?;

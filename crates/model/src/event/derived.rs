@@ -11,9 +11,12 @@ impl Process {
         (!parent.is_empty()).then_some(Cow::Borrowed(parent))
     }
 
-    /// `SHA256=` and the digest.
+    /// `MD5=` and `SHA256=` with the digests, separated by a comma.
     pub(super) fn hashes(&self) -> Option<Cow<'_, str>> {
-        hashes("", self.sha256.as_deref())
+        hashes(
+            self.md5.as_deref().unwrap_or_default(),
+            self.sha256.as_deref(),
+        )
     }
 }
 

@@ -67,8 +67,9 @@ pub(super) const OWN: &[Own] = &[
             both("TerminalSessionId", "session"),
             live("Hashes", "hashes"),
             live("sha256", "sha256"),
+            live("md5", "md5"),
         ],
-        unfilled: &["exe", "sha256", "hashes", "exit_code"],
+        unfilled: &["exit_code"],
     },
     Own {
         kind: EventType::Process,
@@ -85,8 +86,8 @@ pub(super) const OWN: &[Own] = &[
             both("TerminalSessionId", "session"),
             both("Hashes", "hashes"),
             both("sha256", "sha256"),
+            both("md5", "md5"),
             kept("sha1"),
-            kept("md5"),
             kept("Imphash"),
             kept("OriginalFileName"),
             kept("Description"),
@@ -229,6 +230,24 @@ pub(super) const OWN: &[Own] = &[
         ],
         unfilled: &["exe"],
     },
+    Own {
+        kind: EventType::Exit,
+        system: System::Linux,
+        named: &[
+            live("Image", "name"),
+            live("CommandLine", "command"),
+            live("ProcessId", "pid"),
+            live("ParentProcessId", "ppid"),
+            live("User", "user"),
+        ],
+        unfilled: &[],
+    },
+    Own {
+        kind: EventType::Loss,
+        system: System::Linux,
+        named: &[live("User", "user")],
+        unfilled: &[],
+    },
 ];
 
 /// What records of the type SYSCALL in the audit log call the fields of a system call. `key` is
@@ -252,7 +271,9 @@ pub(super) const AUDIT_SYSCALL: &[Named] = &[
 /// Whether agents on a system can send events of a type.
 pub(super) const fn observed(kind: EventType, system: System) -> bool {
     match kind {
-        EventType::Dns | EventType::Syscall => matches!(system, System::Linux),
+        EventType::Dns | EventType::Syscall | EventType::Exit | EventType::Loss => {
+            matches!(system, System::Linux)
+        }
         EventType::Process | EventType::Connection | EventType::File | EventType::Loginlog => true,
     }
 }

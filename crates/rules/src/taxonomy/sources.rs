@@ -337,6 +337,7 @@ pub(super) const CATEGORIES: &[Category] = &[
     linux("file_change", Class::FILE, CHANGED),
     linux("dns_query", Class::DNS, When::Always),
     linux("dns", Class::DNS, When::Always),
+    linux("process_termination", Class::EXIT, When::Always),
     windows("process_creation", Class::PROCESS, When::Always),
     windows("network_connection", Class::CONNECTION, When::Always),
     windows("file_event", Class::FILE, MADE),

@@ -284,17 +284,46 @@ fn the_absence_of_what_nobody_provides_is_certain() {
 #[test]
 fn reasons_use_the_words_of_the_author() {
     let rule = target(
-        Class::PROCESS,
+        Class::DNS,
         System::Linux,
         Expr::Written(Box::new(Written {
-            field: "Hashes".into(),
+            field: "Executable".into(),
             condition: "contains x".into(),
-            shows: "hashes".into(),
-            expr: contains("hashes", "x"),
+            shows: "exe".into(),
+            expr: contains("exe", "x"),
         })),
     );
     let error = unfireable(&rule, Feed::Agents).unwrap_err();
-    assert!(error.contains("`Hashes` on linux"), "{error}");
+    assert!(error.contains("`Executable` on linux"), "{error}");
+}
+
+#[test]
+fn rules_about_hashes_of_executions_can_fire() {
+    let process = only("linux", "process_creation", "");
+    for (sigma, name) in [("Hashes", "hashes"), ("sha256", "sha256"), ("md5", "md5")] {
+        assert_eq!(process.field(sigma), name);
+        let rule = |text: &str| target(Class::PROCESS, System::Linux, contains(name, text));
+        assert_eq!(
+            unfireable(&rule("ab"), Feed::Agents),
+            Ok(Vec::new()),
+            "{sigma}"
+        );
+    }
+    let rule = |text: &str| target(Class::PROCESS, System::Linux, contains("hashes", text));
+    assert!(unfireable(&rule("MD5=ab"), Feed::Agents).is_ok());
+    assert!(unfireable(&rule("SHA1=ab"), Feed::Agents).is_err());
+}
+
+#[test]
+fn ends_of_processes_are_read_by_the_category_of_sysmon() {
+    let end = only("linux", "process_termination", "");
+    assert_eq!((end.class, end.system), (Class::EXIT, System::Linux));
+    assert_eq!(
+        (end.field("Image"), end.field("ProcessId")),
+        ("name", "pid")
+    );
+    let windows = only("windows", "process_termination", "");
+    assert_eq!(windows.class, Class::Log("windows/process_termination"));
 }
 
 #[test]

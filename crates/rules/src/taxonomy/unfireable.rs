@@ -176,10 +176,7 @@ impl View<'_> {
         let Test::Text { pattern, .. } = test else {
             return false;
         };
-        let known: &[&str] = match self.target.class {
-            Class::FILE => &["MD5", "SHA256"],
-            _ => &["SHA256"],
-        };
+        let known = ["MD5", "SHA256"];
         self.feed == Feed::Agents
             && &*field.name == "hashes"
             && digest_named(pattern).is_some_and(|digest| {

@@ -35,7 +35,7 @@ impl Teller {
         let parent = process.as_ref().and_then(|entry| self.parent(entry));
         let group = match asker.cgroup_id {
             0 => Group::default(),
-            id => self.groups.find(id, asker.pid).clone(),
+            id => self.groups.find(id, asker.pid),
         };
         let answer = exchange.answer.unwrap_or_default();
         let user = (asker.pid != 0).then(|| {

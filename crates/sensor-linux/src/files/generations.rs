@@ -4,14 +4,14 @@ use std::{borrow::Borrow, collections::HashMap, hash::Hash, mem};
 
 /// Holds at most twice `limit` entries: when the young half is full the old half is forgotten.
 #[derive(Debug)]
-pub(super) struct Generations<K, V> {
+pub(crate) struct Generations<K, V> {
     limit: usize,
     young: HashMap<K, V>,
     old: HashMap<K, V>,
 }
 
 impl<K: Eq + Hash, V> Generations<K, V> {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit: limit.max(1),
             young: HashMap::new(),
@@ -20,7 +20,7 @@ impl<K: Eq + Hash, V> Generations<K, V> {
     }
 
     /// The value of `key`, which thereby counts as used.
-    pub(super) fn get<Q>(&mut self, key: &Q) -> Option<&V>
+    pub(crate) fn get<Q>(&mut self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
@@ -31,7 +31,7 @@ impl<K: Eq + Hash, V> Generations<K, V> {
         self.young.get(key)
     }
 
-    pub(super) fn insert(&mut self, key: K, value: V) {
+    pub(crate) fn insert(&mut self, key: K, value: V) {
         if self.young.len() >= self.limit && !self.young.contains_key(&key) {
             self.old = mem::take(&mut self.young);
         }

@@ -19,30 +19,33 @@ use super::generations::Generations;
 
 /// Hashes of a file's content, in lower-case hex.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Hashes {
-    pub(super) md5: String,
-    pub(super) sha256: String,
+pub(crate) struct Hashes {
+    pub(crate) md5: String,
+    pub(crate) sha256: String,
 }
 
 /// Why there are no hashes: `data.hash_skipped`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Skipped {
+pub(crate) enum Skipped {
     TooLarge,
     NotRegular,
     Gone,
     Unreadable,
     /// Too many files waited to be hashed.
     Busy,
+    /// What has the name is not what was executed, or may not be. Of executions only.
+    Changed,
 }
 
 impl Skipped {
-    pub(super) const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::TooLarge => "too_large",
             Self::NotRegular => "not_regular",
             Self::Gone => "gone",
             Self::Unreadable => "unreadable",
             Self::Busy => "busy",
+            Self::Changed => "changed",
         }
     }
 }
@@ -226,7 +229,12 @@ fn skipped(error: &io::Error) -> Skipped {
     }
 }
 
-fn digest(file: &mut impl Read, limit_bytes: u64, stop: &AtomicBool) -> Result<Hashes, Skipped> {
+/// Hashes what is left to read, at most `limit_bytes`. Gives up when `stop` is set.
+pub(crate) fn digest(
+    file: &mut impl Read,
+    limit_bytes: u64,
+    stop: &AtomicBool,
+) -> Result<Hashes, Skipped> {
     let (mut md5, mut sha256) = (Md5::new(), Sha256::new());
     let mut chunk = vec![0; Inspector::CHUNK_BYTES];
     let mut total = 0_u64;

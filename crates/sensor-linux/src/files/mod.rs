@@ -35,6 +35,10 @@ use yinglong_sensor::{Error, Sensor};
 
 pub use self::roots::WebRoots;
 use self::{actors::Actors, fanotify::Fanotify, inotify::Inotify, service::Service};
+pub(crate) use self::{
+    generations::Generations,
+    inspect::{Hashes, Skipped, digest},
+};
 use crate::{accounts::Accounts, tree::Tree};
 
 /// Where file changes come from.

@@ -5,19 +5,25 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
-use yinglong_model::{DropReason, Observation, ProcessKey, event::Process, host::SensorStatus};
+use yinglong_model::{
+    DropReason, Observation, ProcessKey, config::Client, event::Process, host::SensorStatus,
+};
 use yinglong_sensor::{Context, Error, Outlet, Sensor};
 
 use super::{
     Options,
+    batch::Batch,
     clock::since_boot_ns,
     convert::Converter,
-    gap,
+    end, gap,
+    hashing::{Hashing, Wanted},
     netlink::{Gaps, Kind, Message, Received, Socket},
-    snapshot,
+    record::{End, Image},
+    snapshot::{self, Snapshot},
 };
 use crate::{
     accounts::Accounts,
@@ -39,6 +45,7 @@ const FORKS_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Connector {
     socket: Socket,
     converter: Converter,
+    hashing: Hashing,
     excluded: HashSet<u32>,
     parents: HashMap<u32, u32>,
     gaps: Gaps,
@@ -64,6 +71,7 @@ impl Connector {
         Ok(Self {
             socket,
             converter: Converter::new(tree, accounts),
+            hashing: super::start_hashing()?,
             excluded: options.excluded_pids.iter().copied().collect(),
             parents: HashMap::new(),
             gaps: Gaps::default(),
@@ -86,7 +94,7 @@ impl Connector {
                 .wait(Context::PATIENCE)
                 .map_err(|source| broken("wait for", source))?;
             self.converter.refresh();
-            let delivered = self.receive(outlet)?;
+            let delivered = self.receive(outlet, &context.config().client)?;
             let lost = self.gaps.take_lost();
             outlet.lose(DropReason::QueueOverflow, lost);
             if delivered + lost > 0 {
@@ -102,9 +110,10 @@ impl Connector {
     }
 
     /// Takes what the socket has, up to a batch; answers how many executions that were.
-    fn receive(&mut self, outlet: &mut dyn Outlet) -> Result<u64, Error> {
+    fn receive(&mut self, outlet: &mut dyn Outlet, client: &Client) -> Result<u64, Error> {
         let mut buffer = [0; 512];
         let mut delivered = 0;
+        let mut taken = Vec::new();
         for _ in 0..BATCH {
             let received = self.socket.receive(&mut buffer);
             let datagram = match received.map_err(|source| broken("receive", source))? {
@@ -116,15 +125,23 @@ impl Connector {
                 continue;
             };
             self.gaps.see(&message);
-            if let Some(observation) = self.take(message.kind) {
-                outlet.emit(observation);
-                delivered += 1;
+            taken.extend(self.take(message.kind, client.exit));
+        }
+        let mut batch = Batch::new(outlet, &mut self.hashing, client.hash_limit_bytes);
+        for taken in taken {
+            match taken {
+                Taken::Execution(event, image, wanted) => {
+                    batch.execution(event, image, |_| wanted);
+                    delivered += 1;
+                }
+                Taken::End(event) => batch.event(event),
             }
         }
+        batch.finish(|| false);
         Ok(delivered)
     }
 
-    fn take(&mut self, kind: Kind) -> Option<Observation> {
+    fn take(&mut self, kind: Kind, all_ends: bool) -> Option<Taken> {
         match kind {
             Kind::Fork { parent, child } => {
                 if self.parents.len() >= PARENTS_MAX {
@@ -138,40 +155,86 @@ impl Connector {
                 None
             }
             Kind::Exec { pid } => self.execution(pid),
-            Kind::Exit { pid } => {
+            Kind::Exit {
+                pid,
+                parent,
+                status,
+            } => {
                 self.parents.remove(&pid);
-                self.excluded.remove(&pid);
-                let key = ProcessKey {
-                    pid,
-                    start_boottime_ns: 0,
-                };
-                self.converter.tree.exited(key, since_boot_ns());
-                None
+                let own = self.excluded.remove(&pid) || self.excluded.contains(&parent);
+                let told = end::is_fault(status) || (all_ends && !own);
+                let event = told.then(|| Taken::End(self.end(pid, parent, status)));
+                self.converter.tree.exited(unknown(pid), since_boot_ns());
+                event
             }
             Kind::Other => None,
         }
     }
 
-    fn execution(&mut self, pid: u32) -> Option<Observation> {
-        let (key, parent, process) = snapshot::take(pid).unwrap_or_else(|| {
-            let key = |pid| ProcessKey {
-                pid,
-                start_boottime_ns: 0,
-            };
+    fn end(&mut self, pid: u32, ppid: u32, status: u32) -> Observation {
+        let known = self.converter.tree.find(pid);
+        self.converter.end(&End {
+            ts_boot_ns: since_boot_ns(),
+            key: unknown(pid),
+            cgroup_id: 0,
+            usage: None,
+            ppid,
+            uid: known.map_or(0, |entry| entry.uid),
+            status,
+            comm: b"",
+        })
+    }
+
+    fn execution(&mut self, pid: u32) -> Option<Taken> {
+        let seen = snapshot::take(pid).unwrap_or_else(|| {
             let ppid = self.parents.get(&pid).copied().unwrap_or_default();
-            let gone = Process {
-                pid,
-                ppid,
-                truncated: Some(true),
-                ..Process::default()
-            };
-            (key(pid), key(ppid), gone)
+            Snapshot {
+                key: unknown(pid),
+                parent: unknown(ppid),
+                process: Process {
+                    pid,
+                    ppid,
+                    truncated: Some(true),
+                    ..Process::default()
+                },
+                image: None,
+            }
         });
+        let Snapshot {
+            key,
+            parent,
+            process,
+            image,
+        } = seen;
         if self.excluded.contains(&pid) || self.excluded.contains(&parent.pid) {
             return None;
         }
         let now = since_boot_ns();
-        Some(self.converter.complete(process, key, parent, now))
+        let wanted = Wanted {
+            image: image.unwrap_or_default(),
+            pid,
+            ppid: parent.pid,
+            path: PathBuf::from(&process.name),
+            inside: process.container_id.is_some(),
+            executed: self.converter.since_epoch(now),
+        };
+        let event = self.converter.complete(process, key, parent, now);
+        Some(Taken::Execution(event, image, wanted))
+    }
+}
+
+/// What a message says.
+enum Taken {
+    /// Also the content that was executed, if it could be told, and where it may be found.
+    Execution(Observation, Option<Image>, Wanted),
+    End(Observation),
+}
+
+/// Some process of that number.
+const fn unknown(pid: u32) -> ProcessKey {
+    ProcessKey {
+        pid,
+        start_boottime_ns: 0,
     }
 }
 

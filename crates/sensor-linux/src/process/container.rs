@@ -32,22 +32,35 @@ impl Group {
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     mount: Option<(File, String)>,
+    /// There are hierarchies of version 1, which container engines may use instead: groups of
+    /// version 2 then do not tell containers apart.
+    earlier: bool,
     known: HashMap<u64, Group>,
 }
 
 impl Groups {
     pub(crate) fn open() -> Self {
         let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-        let mount = cgroup2_mount(&String::from_utf8_lossy(&mounts))
-            .and_then(|path| Some((File::open(&path).ok()?, path)));
+        let mounts = String::from_utf8_lossy(&mounts);
+        let mount = cgroup2_mount(&mounts).and_then(|path| Some((File::open(&path).ok()?, path)));
         Self {
             mount,
+            earlier: has_version_1(&mounts),
             known: HashMap::new(),
         }
     }
 
     /// The group of that id; while it exists it is found even if the process `pid` is gone.
-    pub(crate) fn find(&mut self, id: u64, pid: u32) -> &Group {
+    pub(crate) fn find(&mut self, id: u64, pid: u32) -> Group {
+        let mut group = self.version_2(id, pid).clone();
+        if self.earlier && group.container_id.is_none() {
+            let lines = std::fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+            group.container_id = container_of(&String::from_utf8_lossy(&lines));
+        }
+        group
+    }
+
+    fn version_2(&mut self, id: u64, pid: u32) -> &Group {
         if self.known.len() >= REMEMBERED && !self.known.contains_key(&id) {
             self.known.clear();
         }
@@ -75,6 +88,22 @@ pub(crate) fn of_process(pid: u32) -> Option<String> {
         .split(|&byte| byte == b'\n')
         .find_map(|line| line.strip_prefix(b"0::"))?;
     Some(printable(path))
+}
+
+/// The container that any group of a process names, as `/proc/<pid>/cgroup` lists them: number,
+/// controllers and path of each hierarchy (cgroups(7)).
+fn container_of(lines: &str) -> Option<String> {
+    lines
+        .lines()
+        .find_map(|line| container_id(line.splitn(3, ':').nth(2)?))
+}
+
+/// Whether controllers are mounted as hierarchies of their own.
+fn has_version_1(mountinfo: &str) -> bool {
+    mountinfo.lines().any(|line| {
+        let after = line.split_once(" - ").map_or("", |(_, after)| after);
+        after.split(' ').next() == Some("cgroup")
+    })
 }
 
 /// Where the version 2 hierarchy is mounted.
@@ -177,6 +206,36 @@ mod tests {
     }
 
     #[test]
+    fn a_container_is_named_by_any_hierarchy_of_version_1() {
+        let id = "0123456789abcdef".repeat(4);
+        for lines in [
+            // Docker with groups of its own, and with those of systemd.
+            format!(
+                "12:pids:/docker/{id}\n1:name=systemd:/docker/{id}\n0::/system.slice/containerd.service\n"
+            ),
+            format!("4:memory:/system.slice/docker-{id}.scope\n0::/\n"),
+            // Kubernetes: containerd, and cri-o.
+            format!("11:cpu,cpuacct:/kubepods/burstable/pod6f/{id}\n0::/\n"),
+            format!("9:devices:/kubepods.slice/kubepods-pod6f.slice/crio-{id}.scope\n"),
+            format!("3:memory:/kubepods-besteffort-pod6f.slice:cri-containerd:{id}\n"),
+            // Podman.
+            format!("0::/\n2:cpuset:/machine.slice/libpod-{id}.scope\n"),
+        ] {
+            assert_eq!(container_of(&lines).as_ref(), Some(&id), "{lines}");
+        }
+        for lines in [
+            "",
+            "4:memory:/user.slice\n0::/user.slice/session-1.scope\n",
+            "x",
+        ] {
+            assert_eq!(container_of(lines), None, "{lines}");
+        }
+        let old = "31 24 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
+        let new = "30 24 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw\n";
+        assert!(has_version_1(&format!("{new}{old}")) && !has_version_1(new));
+    }
+
+    #[test]
     fn the_root_group_is_found_by_its_id() {
         let mut groups = Groups::open();
         if groups.mount.is_none() {
@@ -184,6 +243,6 @@ mod tests {
             return;
         }
         assert_eq!(groups.find(1, u32::MAX).path.as_deref(), Some("/"));
-        assert_eq!(groups.find(u64::MAX, u32::MAX), &Group::default());
+        assert_eq!(groups.find(u64::MAX, u32::MAX), Group::default());
     }
 }

@@ -1,14 +1,19 @@
 //! From a record of the kernel to the event of the contract.
 
-use std::{collections::HashMap, fs, time::Instant};
+use std::{
+    collections::HashMap,
+    fs,
+    time::{Duration, Instant},
+};
 
 use yinglong_model::{EventData, Observation, ProcessKey, event::Process};
 
 use super::{
     clock::Clock,
     container::Groups,
-    environ,
-    record::{Exec, absolute},
+    end, environ,
+    hashing::{self, Wanted},
+    record::{End, Exec, Image, absolute},
 };
 use crate::{
     accounts::Accounts,
@@ -26,6 +31,7 @@ pub(super) struct Converter {
     pub(super) clock: Clock,
     groups: Groups,
     names: Names,
+    page_bytes: u64,
 }
 
 impl Converter {
@@ -35,6 +41,7 @@ impl Converter {
             clock: Clock::read(),
             groups: Groups::open(),
             names: Names::new(accounts),
+            page_bytes: page_bytes(),
         }
     }
 
@@ -61,6 +68,7 @@ impl Converter {
         };
         let group = self.groups.find(exec.cgroup_id, exec.key.pid);
         let process = Process {
+            exe: Some(name.clone()).filter(|path| !path.is_empty()),
             name,
             command,
             pid: exec.key.pid,
@@ -73,8 +81,8 @@ impl Converter {
             session: exec.session,
             loginuid: exec.loginuid,
             tty: terminal(exec.tty),
-            container_id: group.container_id.clone(),
-            cgroup: group.path.clone(),
+            container_id: group.container_id,
+            cgroup: group.path,
             script: exec.flags.script().then(|| within(&cwd, exec.filename)),
             memfd: (exec.nlink == 0).then_some(true),
             setuid: exec.flags.setuid().then_some(true),
@@ -83,6 +91,54 @@ impl Converter {
             ..Process::default()
         };
         self.complete(process, exec.key, exec.parent, exec.ts_boot_ns)
+    }
+
+    /// The content that was executed, if it can be told.
+    pub(super) fn image(exec: &Exec<'_>) -> Option<Image> {
+        if exec.image.is_known() {
+            return Some(exec.image);
+        }
+        let running = fs::metadata(format!("/proc/{}/exe", exec.key.pid)).ok()?;
+        Some(Image::of(&running)).filter(|image| image.inode == exec.image.inode)
+    }
+
+    /// Where that content may be found.
+    pub(super) fn wanted(&mut self, exec: &Exec<'_>, image: Image) -> Wanted {
+        let group = self.groups.find(exec.cgroup_id, exec.key.pid);
+        Wanted {
+            image,
+            pid: exec.key.pid,
+            ppid: exec.parent.pid,
+            path: hashing::path(&absolute(exec.path)),
+            inside: group.container_id.is_some(),
+            executed: self.since_epoch(exec.ts_boot_ns),
+        }
+    }
+
+    /// The time of day, `ns` after boot.
+    pub(super) fn since_epoch(&self, ns: u64) -> Duration {
+        let nanos = self.clock.at(ns).nanos();
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or_default())
+    }
+
+    /// The event of an end that is told. To be asked before the tree learns of the end.
+    pub(super) fn end(&mut self, end: &End<'_>) -> Observation {
+        let group = self.groups.find(end.cgroup_id, end.key.pid);
+        let known = self.tree.known(end.key);
+        let (entry, parentname) = known.map_or((None, String::new()), |(entry, parent)| {
+            (Some(entry), parent)
+        });
+        let mut exit = end::event(end, entry.as_deref(), self.page_bytes);
+        exit.parentname = parentname;
+        exit.user = Some(self.names.find(end.uid));
+        let started = entry.map_or(end.key, |entry| entry.key).start_boottime_ns;
+        exit.start_time = (started > 0).then(|| self.clock.at(started));
+        exit.container_id = group.container_id;
+        exit.cgroup = group.path;
+        Observation::Event {
+            occurred_at: self.clock.at(end.ts_boot_ns),
+            data: EventData::Exit(Box::new(exit)),
+        }
     }
 
     /// Adds what only the process tree, the account file and the clock know; the tree learns of
@@ -116,6 +172,15 @@ impl Converter {
             data: EventData::Process(Box::new(process)),
         }
     }
+}
+
+fn page_bytes() -> u64 {
+    let bytes = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+    let bytes = bytes
+        .ok()
+        .flatten()
+        .and_then(|bytes| u64::try_from(bytes).ok());
+    bytes.unwrap_or(4096)
 }
 
 /// User names, for a moment.

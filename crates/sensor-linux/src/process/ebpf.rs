@@ -8,21 +8,25 @@ use std::{
 };
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use yinglong_model::{DropReason, host::SensorStatus};
+use yinglong_model::{DropReason, config::Client, host::SensorStatus};
 use yinglong_sensor::{Context, Error, Outlet, Sensor};
 
 use super::{
-    Options,
-    books::{Audit, Books, Counted, RING},
+    EXIT_STREAM, Options, STREAM,
+    account::Account,
+    batch::Batch,
+    books::{Counted, ENDS, RING},
     clock::since_boot_ns,
     convert::Converter,
     gap,
-    record::{Record, claims_exec},
+    hashing::Hashing,
+    record::{Record, claims_end, claims_exec},
 };
 use crate::{
     accounts::Accounts,
     attached::{self, Aligned, Attached, BpfIds},
     ring::{Limit, Ring},
+    share::Shares,
     tree::Tree,
 };
 
@@ -44,6 +48,10 @@ const BUSY_WAIT: Duration = Duration::from_millis(50);
 const QUIET_LOOKS: u32 = 4;
 /// How often the kernel's count of processes is looked up.
 const FORKS_EVERY: Duration = Duration::from_secs(1);
+/// Events do not wait for hashes while more than this share of the ring is unread.
+const HURRY_SHARE: usize = 4;
+/// `SETTING_ALL_ENDS` of `enum process_setting`.
+const ALL_ENDS: u32 = 1;
 
 /// Reads the ring of the attached programs.
 #[derive(Debug)]
@@ -52,6 +60,10 @@ pub(super) struct Ebpf {
     ring: Ring,
     ring_id: u32,
     converter: Converter,
+    hashing: Hashing,
+    shares: Shares,
+    /// What the programs were told, once they were.
+    setting: Option<u32>,
     adopted: bool,
     running: bool,
 }
@@ -63,6 +75,8 @@ impl Ebpf {
             Attached::adopt(ids)
                 .inspect_err(|error| tracing::info!(%error, "cannot adopt, loading anew"))
                 .ok()
+                // Those of an earlier version of the agent have other records.
+                .filter(|attached| attached.map("settings").is_some())
         });
         let was_adopted = adopted.is_some();
         let attached = match adopted {
@@ -81,10 +95,13 @@ impl Ebpf {
         // Only now: whoever starts from here on is reported by the programs.
         tree.scan(since_boot_ns());
         Ok(Self {
+            shares: Shares::open(&attached),
             attached,
             ring,
             ring_id,
             converter: Converter::new(tree, accounts),
+            hashing: super::start_hashing()?,
+            setting: None,
             adopted: was_adopted,
             running: false,
         })
@@ -95,34 +112,50 @@ impl Ebpf {
         self.attached.ids()
     }
 
-    fn counted(&self) -> Result<Counted, Error> {
+    /// Tells the programs what to report.
+    fn configure(&mut self, client: &Client) -> Result<(), Error> {
+        let setting = if client.exit { ALL_ENDS } else { 0 };
+        if self.setting != Some(setting) {
+            map(&self.attached, "settings")?
+                .update(&0u32.to_ne_bytes(), &setting.to_ne_bytes(), MapFlags::ANY)
+                .map_err(|error| os("cannot tell the execution programs what to report", error))?;
+            self.setting = Some(setting);
+        }
+        Ok(())
+    }
+
+    /// Executions, and ends that are told.
+    fn counted(&self) -> Result<(Counted, Counted), Error> {
         let values = map(&self.attached, "counters")?
             .lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY)
             .map_err(|error| os("cannot read the counters of the execution programs", error))?;
-        let mut counted = Counted::default();
+        let (mut executions, mut ends) = (Counted::default(), Counted::default());
         for value in values.iter().flatten() {
-            counted.add(value);
+            executions.add(value);
+            ends.add_ends(value);
         }
-        Ok(counted)
+        Ok((executions, ends))
     }
 
     fn watch(&mut self, context: &Context, outlet: &mut dyn Outlet) -> Result<(), Error> {
         let boot = gap::boot_id();
-        let mut books = Books::open(&boot, self.ring_id, outlet.marked(RING).as_deref());
+        let mut executions = Account::open(STREAM, RING, &boot, self.ring_id, outlet);
+        let mut ends = Account::open(EXIT_STREAM, ENDS, &boot, self.ring_id, outlet);
         self.ring.rewind();
-        self.ring.skip_to(books.position);
-        let mut audit = Audit::new();
+        self.ring.skip_to(executions.books.position);
         if !self.adopted {
             // Nobody was before us in this ring; who ran before is told by the kernel's count.
             gap::account(outlet, &boot);
-            outlet.mark(RING, books.to_string());
+            executions.mark(executions.books.position, outlet);
+            ends.mark(executions.books.position, outlet);
             outlet.commit()?;
         }
 
         let mut forks_marked: Option<Instant> = None;
         let mut quiet = 0;
-        let mut dropped_others = self.counted()?.dropped_others;
+        let mut dropped_others = self.counted()?.0.dropped_others;
         while !context.stopping() {
+            self.configure(&context.config().client)?;
             let patience = if quiet < QUIET_LOOKS {
                 BUSY_WAIT
             } else {
@@ -134,32 +167,28 @@ impl Ebpf {
             })?;
             quiet = if ready { 0 } else { quiet.saturating_add(1) };
 
-            let mut seen = self.read(outlet);
+            let limit_bytes = context.config().client.hash_limit_bytes;
+            let seen = self.read(outlet, limit_bytes);
             // Before the look at the ring: what is counted later may still be on its way.
-            let counted = self.counted()?;
-            let dropped = books.drop_new(counted);
-            outlet.lose(DropReason::RingFull, dropped);
+            let (counted, counted_ends) = self.counted()?;
+            let drained = self.ring.drained();
             if seen.corrupt {
-                audit = Audit::new();
+                executions.doubt();
+                ends.doubt();
             }
-            books.accounted += seen.executions;
-            if self.ring.drained()
-                && !audit.finished()
-                && let Some(missing) = audit.look(books.missing(counted))
-            {
-                outlet.lose(DropReason::AgentKilled, missing);
-                books.accounted += missing;
-                seen.executions += missing;
-            }
+            let settled = executions.settle(seen.executions, counted, drained, outlet);
+            self.shares.tell(&self.attached, settled.shed, outlet);
+            let settled_ends = ends.settle(seen.ends, counted_ends, drained, outlet);
+            outlet.lose_in(EXIT_STREAM, DropReason::OverShare, settled_ends.shed);
             if counted.dropped_others > dropped_others && self.ring.drained() {
                 // Starts and ends got lost: look who is there.
                 dropped_others = counted.dropped_others;
                 self.converter.tree.scan(since_boot_ns());
             }
 
-            if seen.executions + dropped > 0 {
-                books.position = self.ring.position();
-                outlet.mark(RING, books.to_string());
+            if settled.news + settled_ends.news > 0 {
+                executions.mark(self.ring.position(), outlet);
+                ends.mark(self.ring.position(), outlet);
                 if forks_marked.is_none_or(|at| at.elapsed() >= FORKS_EVERY) {
                     forks_marked = Some(Instant::now());
                     gap::mark(outlet, &boot);
@@ -173,20 +202,34 @@ impl Ebpf {
         outlet.commit()
     }
 
-    fn read(&mut self, outlet: &mut dyn Outlet) -> Seen {
+    fn read(&mut self, outlet: &mut dyn Outlet, limit_bytes: u64) -> Seen {
         self.converter.refresh();
         let mut seen = Seen::default();
         let converter = &mut self.converter;
+        let mut batch = Batch::new(outlet, &mut self.hashing, limit_bytes);
         let result = self.ring.read(BATCH, |bytes| match Record::parse(bytes) {
             Ok(Record::Exec(exec)) => {
-                outlet.emit(converter.execution(&exec));
+                let event = converter.execution(&exec);
+                let image = Converter::image(&exec);
+                batch.execution(event, image, |image| converter.wanted(&exec, image));
                 seen.executions += 1;
             }
             Ok(Record::Fork(fork)) => converter.tree.forked(fork.key, fork.parent, fork.uid),
             Ok(Record::Exit(exit)) => converter.tree.exited(exit.key, exit.ts_boot_ns),
+            Ok(Record::End(end)) => {
+                batch.event(converter.end(&end));
+                converter.tree.exited(end.key, end.ts_boot_ns);
+                seen.ends += 1;
+            }
             Err(_) if claims_exec(bytes) => {
-                outlet.lose(DropReason::Malformed, 1);
+                batch.outlet().lose(DropReason::Malformed, 1);
                 seen.executions += 1;
+            }
+            Err(_) if claims_end(bytes) => {
+                batch
+                    .outlet()
+                    .lose_in(EXIT_STREAM, DropReason::Malformed, 1);
+                seen.ends += 1;
             }
             // Neither an execution nor anything the books count.
             Err(_) => {}
@@ -195,6 +238,8 @@ impl Ebpf {
             tracing::warn!(%error, "skipped what was in the ring");
             seen.corrupt = true;
         }
+        let (ring, plenty) = (&self.ring, self.ring.size_bytes() / HURRY_SHARE);
+        batch.finish(|| ring.unread_bytes() > plenty);
         seen
     }
 }
@@ -204,6 +249,8 @@ impl Ebpf {
 struct Seen {
     /// Executions delivered, or lost one by one.
     executions: u64,
+    /// The same of ends.
+    ends: u64,
     corrupt: bool,
 }
 

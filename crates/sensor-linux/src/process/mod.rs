@@ -1,4 +1,4 @@
-//! Executions: the stream `process`.
+//! Executions and ends of processes: the streams `process` and `exit`.
 //!
 //! - **Guarantees**: every execution is delivered or counted as lost with its reason, to the unit,
 //!   also when the agent is killed at any point ([`hold`] and [`Options::adopt`]). With the
@@ -6,16 +6,23 @@
 //!   status says so.
 //! - **Invariants**: a record leaves the ring only after its commit; the ring position in the mark
 //!   `process.ring` is what an adopting reader continues from.
-//! - **Not here**: exits and failed executions; filters of the configuration.
+//! - **Ends** by a signal that tells of a fault (SIGSEGV, SIGABRT, SIGSYS ...) are events always, the
+//!   others while `client.exit` is on. The kernel side decides which, and counts them apart from
+//!   executions, so that the books of both streams are exact.
+//! - **Not here**: failed executions (see `syscall`); filters of the configuration.
 
+mod account;
+mod batch;
 mod books;
 mod clock;
 mod connector;
 mod container;
 mod convert;
 mod ebpf;
+mod end;
 mod environ;
 mod gap;
+mod hashing;
 mod netlink;
 mod record;
 mod snapshot;
@@ -25,7 +32,7 @@ use yinglong_sensor::{Error, Sensor};
 pub(crate) use self::{
     books::{Audit, Books, Counted},
     clock::Clock,
-    container::{Group, Groups},
+    container::{Group, Groups, container_id},
     convert::{Names, terminal},
     gap::boot_id,
     record::absolute,
@@ -34,6 +41,8 @@ pub use crate::attached::{BpfIds, hold};
 use crate::{accounts::Accounts, tree::Tree};
 
 const STREAM: &str = "process";
+/// Stream of the ends that are told.
+const EXIT_STREAM: &str = "exit";
 
 /// Where executions come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -135,6 +144,13 @@ fn fall_back(
             reason: format!("{}; {reason}", chain(&error)),
         }),
     }
+}
+
+fn start_hashing() -> Result<hashing::Hashing, Error> {
+    hashing::Hashing::start().map_err(|source| Error::Os {
+        what: "cannot start the thread that hashes images".into(),
+        source,
+    })
 }
 
 /// The error with its causes.

@@ -37,8 +37,11 @@ pub(super) enum Kind {
     Exec {
         pid: u32,
     },
+    /// `status` as wait(2) tells it.
     Exit {
         pid: u32,
+        parent: u32,
+        status: u32,
     },
     /// Something about a thread, or nothing we need. It counts in the sequence.
     Other,
@@ -74,7 +77,12 @@ impl Message {
                 }
             }
             EXEC => Kind::Exec { pid: data(1)? },
-            EXIT if data(0)? == data(1)? => Kind::Exit { pid: data(1)? },
+            EXIT if data(0)? == data(1)? => Kind::Exit {
+                pid: data(1)?,
+                status: data(2)?,
+                // Not told before Linux 4.18.
+                parent: data(5).unwrap_or_default(),
+            },
             _ => Kind::Other,
         };
         Some(Self {
@@ -232,7 +240,15 @@ mod tests {
             ),
             (FORK, &[7, 7, 10, 9], Kind::Other),
             (EXEC, &[9, 9], Kind::Exec { pid: 9 }),
-            (EXIT, &[9, 9, 0, 0], Kind::Exit { pid: 9 }),
+            (
+                EXIT,
+                &[9, 9, 139, 17, 5, 5],
+                Kind::Exit {
+                    pid: 9,
+                    parent: 5,
+                    status: 139,
+                },
+            ),
             (EXIT, &[10, 9, 0, 0], Kind::Other),
             (4, &[9, 9], Kind::Other),
         ] {

@@ -5,8 +5,9 @@ use yinglong_model::ProcessKey;
 const EXEC: u16 = 1;
 const FORK: u16 = 2;
 const EXIT: u16 = 3;
+const END: u16 = 4;
 
-const EXEC_BYTES: usize = 160;
+const EXEC_BYTES: usize = 184;
 /// `(uid_t)-1`: not set.
 const UNSET: u32 = u32::MAX;
 
@@ -51,6 +52,7 @@ pub(super) struct Exec<'a> {
     pub(super) key: ProcessKey,
     pub(super) parent: ProcessKey,
     pub(super) cgroup_id: u64,
+    pub(super) image: Image,
     pub(super) nlink: u32,
     pub(super) uid: u32,
     pub(super) euid: u32,
@@ -68,6 +70,17 @@ pub(super) struct Exec<'a> {
     pub(super) tty: &'a [u8],
 }
 
+/// Content that was executed: of one file no two contents have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(super) struct Image {
+    /// As `stat` tells it, which a few file systems do not do consistently.
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    pub(super) size_bytes: u64,
+    /// Last change, by the file's own clock; zeros when the kernel does not say.
+    pub(super) ctime: (i64, i64),
+}
+
 /// A new process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fork {
@@ -83,12 +96,41 @@ pub(super) struct Exit {
     pub(super) key: ProcessKey,
 }
 
+/// An end that is told as an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct End<'a> {
+    pub(super) ts_boot_ns: u64,
+    pub(super) key: ProcessKey,
+    pub(super) cgroup_id: u64,
+    /// Only the programs tell.
+    pub(super) usage: Option<Usage>,
+    /// Parent at the end.
+    pub(super) ppid: u32,
+    pub(super) uid: u32,
+    /// As wait(2) tells it.
+    pub(super) status: u32,
+    pub(super) comm: &'a [u8],
+}
+
+/// What a process used, all threads together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Usage {
+    /// By ticks of the clock.
+    pub(super) user_ns: u64,
+    /// By ticks of the clock.
+    pub(super) system_ns: u64,
+    /// Both, as the scheduler counted them.
+    pub(super) runtime_ns: u64,
+    pub(super) max_rss_pages: u64,
+}
+
 /// What the ring holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Record<'a> {
     Exec(Exec<'a>),
     Fork(Fork),
     Exit(Exit),
+    End(End<'a>),
 }
 
 /// Bytes that are no record of ours.
@@ -98,6 +140,11 @@ pub(super) struct Malformed;
 /// Whether a record that makes no further sense at least claims to be an execution.
 pub(super) fn claims_exec(bytes: &[u8]) -> bool {
     u16_at(bytes, 16) == Ok(EXEC)
+}
+
+/// The same for an end that is told.
+pub(super) fn claims_end(bytes: &[u8]) -> bool {
+    u16_at(bytes, 16) == Ok(END)
 }
 
 impl<'a> Record<'a> {
@@ -110,11 +157,11 @@ impl<'a> Record<'a> {
         };
         match u16_at(bytes, 16)? {
             EXEC => {
-                let path_len = usize::from(u16_at(bytes, 106)?);
-                let cwd_len = usize::from(u16_at(bytes, 108)?);
-                let filename_len = usize::from(u16_at(bytes, 110)?);
-                let args_len = usize::try_from(u32_at(bytes, 100)?).map_err(|_| Malformed)?;
-                let env_len = usize::from(u16_at(bytes, 104)?);
+                let path_len = usize::from(u16_at(bytes, 130)?);
+                let cwd_len = usize::from(u16_at(bytes, 132)?);
+                let filename_len = usize::from(u16_at(bytes, 134)?);
+                let args_len = usize::try_from(u32_at(bytes, 124)?).map_err(|_| Malformed)?;
+                let env_len = usize::from(u16_at(bytes, 128)?);
                 let mut at = EXEC_BYTES;
                 let mut take = |length: usize| {
                     let end = at.checked_add(length).ok_or(Malformed)?;
@@ -125,19 +172,28 @@ impl<'a> Record<'a> {
                 let set = |value| (value != UNSET).then_some(value);
                 Ok(Self::Exec(Exec {
                     ts_boot_ns: u64_at(bytes, 8)?,
-                    key: key(64, 24)?,
-                    parent: key(68, 32)?,
+                    key: key(88, 24)?,
+                    parent: key(92, 32)?,
                     cgroup_id: u64_at(bytes, 40)?,
-                    nlink: u32_at(bytes, 60)?,
-                    uid: u32_at(bytes, 72)?,
-                    euid: u32_at(bytes, 76)?,
-                    gid: u32_at(bytes, 80)?,
-                    loginuid: set(u32_at(bytes, 88)?),
-                    session: set(u32_at(bytes, 92)?),
-                    flags: Flags(u32_at(bytes, 96)?),
-                    comm: text_at(bytes, 112)?,
-                    parent_comm: text_at(bytes, 128)?,
-                    tty: text_at(bytes, 144)?,
+                    image: Image {
+                        device: user_device(u32_at(bytes, 80)?),
+                        inode: u64_at(bytes, 48)?,
+                        size_bytes: u64_at(bytes, 56)?,
+                        ctime: (
+                            u64_at(bytes, 64)?.cast_signed(),
+                            i64::from(u32_at(bytes, 72)?),
+                        ),
+                    },
+                    nlink: u32_at(bytes, 84)?,
+                    uid: u32_at(bytes, 96)?,
+                    euid: u32_at(bytes, 100)?,
+                    gid: u32_at(bytes, 104)?,
+                    loginuid: set(u32_at(bytes, 112)?),
+                    session: set(u32_at(bytes, 116)?),
+                    flags: Flags(u32_at(bytes, 120)?),
+                    comm: text_at(bytes, 136)?,
+                    parent_comm: text_at(bytes, 152)?,
+                    tty: text_at(bytes, 168)?,
                     path: take(path_len)?,
                     cwd: take(cwd_len)?,
                     filename: until_nul(take(filename_len)?),
@@ -154,9 +210,29 @@ impl<'a> Record<'a> {
                 ts_boot_ns: u64_at(bytes, 8)?,
                 key: key(32, 24)?,
             })),
+            END => Ok(Self::End(End {
+                ts_boot_ns: u64_at(bytes, 8)?,
+                key: key(72, 24)?,
+                cgroup_id: u64_at(bytes, 32)?,
+                usage: Some(Usage {
+                    user_ns: u64_at(bytes, 40)?,
+                    system_ns: u64_at(bytes, 48)?,
+                    runtime_ns: u64_at(bytes, 56)?,
+                    max_rss_pages: u64_at(bytes, 64)?,
+                }),
+                ppid: u32_at(bytes, 76)?,
+                uid: u32_at(bytes, 80)?,
+                status: u32_at(bytes, 84)?,
+                comm: text_at(bytes, 88)?,
+            })),
             _ => Err(Malformed),
         }
     }
+}
+
+/// The kernel keeps 12 bits of the major number and 20 of the minor (`MKDEV`).
+fn user_device(device: u32) -> u64 {
+    libc::makedev(device >> 20, device & 0xf_ffff)
 }
 
 /// A path given leaf first, as the usual text: absolute, from the root.
@@ -214,17 +290,22 @@ mod tests {
         put(16, &EXEC.to_ne_bytes());
         put(24, &1000u64.to_ne_bytes());
         put(32, &500u64.to_ne_bytes());
-        put(64, &42u32.to_ne_bytes());
-        put(68, &1u32.to_ne_bytes());
-        put(88, &UNSET.to_ne_bytes());
-        put(92, &3u32.to_ne_bytes());
-        put(96, &(Flags::SCRIPT | Flags::ENV_CUT).to_ne_bytes());
-        put(100, &(args.len() as u32).to_ne_bytes());
-        put(104, &(env.len() as u16).to_ne_bytes());
-        put(106, &(path.len() as u16).to_ne_bytes());
-        put(108, &(cwd.len() as u16).to_ne_bytes());
-        put(110, &(filename.len() as u16).to_ne_bytes());
-        put(112, b"comm\0garbage");
+        put(48, &9u64.to_ne_bytes());
+        put(56, &4096u64.to_ne_bytes());
+        put(64, &(-5i64).to_ne_bytes());
+        put(72, &7u32.to_ne_bytes());
+        put(80, &(8u32 << 20 | 1).to_ne_bytes());
+        put(88, &42u32.to_ne_bytes());
+        put(92, &1u32.to_ne_bytes());
+        put(112, &UNSET.to_ne_bytes());
+        put(116, &3u32.to_ne_bytes());
+        put(120, &(Flags::SCRIPT | Flags::ENV_CUT).to_ne_bytes());
+        put(124, &(args.len() as u32).to_ne_bytes());
+        put(128, &(env.len() as u16).to_ne_bytes());
+        put(130, &(path.len() as u16).to_ne_bytes());
+        put(132, &(cwd.len() as u16).to_ne_bytes());
+        put(134, &(filename.len() as u16).to_ne_bytes());
+        put(136, b"comm\0garbage");
         for part in [path, cwd, filename, args, env] {
             bytes.extend_from_slice(part);
         }
@@ -245,6 +326,50 @@ mod tests {
         assert_eq!(absolute(exec.cwd), b"/tmp");
         assert_eq!((exec.filename, exec.args), (&b"./x"[..], &b"x\0-a\0"[..]));
         assert_eq!((exec.env, exec.comm), (&b"A=1\0"[..], &b"comm"[..]));
+        let image = Image {
+            device: libc::makedev(8, 1),
+            inode: 9,
+            size_bytes: 4096,
+            ctime: (-5, 7),
+        };
+        assert_eq!(exec.image, image);
+    }
+
+    #[test]
+    fn an_end_is_read_with_what_the_process_used() {
+        let mut bytes = vec![0; 104];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        put(16, &END.to_ne_bytes());
+        for (at, value) in (8..80).step_by(8).skip(2).zip(1u64..) {
+            put(at, &value.to_ne_bytes());
+        }
+        for (at, value) in (72..88).step_by(4).zip(100u32..) {
+            put(at, &value.to_ne_bytes());
+        }
+        put(88, b"comm\0garbage");
+        let expected = End {
+            ts_boot_ns: 0,
+            key: ProcessKey {
+                pid: 100,
+                start_boottime_ns: 1,
+            },
+            cgroup_id: 2,
+            usage: Some(Usage {
+                user_ns: 3,
+                system_ns: 4,
+                runtime_ns: 5,
+                max_rss_pages: 6,
+            }),
+            ppid: 101,
+            uid: 102,
+            status: 103,
+            comm: b"comm",
+        };
+        assert_eq!(Record::parse(&bytes), Ok(Record::End(expected)));
+        assert!(claims_end(&bytes) && !claims_exec(&bytes));
+        for length in 0..bytes.len() {
+            assert_eq!(Record::parse(&bytes[..length]), Err(Malformed), "{length}");
+        }
     }
 
     #[test]
@@ -277,7 +402,7 @@ mod tests {
 
         #[test]
         fn arbitrary_execution_records_never_panic(
-            mut bytes in proptest::collection::vec(any::<u8>(), 160..400)
+            mut bytes in proptest::collection::vec(any::<u8>(), 184..400)
         ) {
             bytes[16..18].copy_from_slice(&EXEC.to_ne_bytes());
             if let Ok(Record::Exec(exec)) = Record::parse(&bytes) {

@@ -7,6 +7,7 @@ use yinglong_model::{ProcessKey, event::Process};
 use super::{
     container::{Group, of_process},
     environ,
+    record::Image,
 };
 use crate::{
     text::{command_line, printable},
@@ -17,8 +18,16 @@ use crate::{
 const COMMAND_MAX: usize = 32 << 10;
 const UNSET: u32 = u32::MAX;
 
+/// A process as it was seen.
+pub(super) struct Snapshot {
+    pub(super) key: ProcessKey,
+    pub(super) parent: ProcessKey,
+    pub(super) process: Process,
+    pub(super) image: Option<Image>,
+}
+
 /// What `/proc` tells about the process; `None` when it is gone.
-pub(super) fn take(pid: u32) -> Option<(ProcessKey, ProcessKey, Process)> {
+pub(super) fn take(pid: u32) -> Option<Snapshot> {
     // What ends first is read first.
     let exe = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     let block = read(pid, "cmdline");
@@ -27,7 +36,8 @@ pub(super) fn take(pid: u32) -> Option<(ProcessKey, ProcessKey, Process)> {
     let status = read(pid, "status");
     let status = Ids::parse(&String::from_utf8_lossy(&status));
     let group = of_process(pid).map(Group::of).unwrap_or_default();
-    let unlinked = fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(|image| image.nlink() == 0);
+    let image = fs::metadata(format!("/proc/{pid}/exe")).ok();
+    let unlinked = image.as_ref().is_some_and(|image| image.nlink() == 0);
 
     let exe = printable(exe.as_os_str().as_encoded_bytes());
     let name = if unlinked {
@@ -41,6 +51,7 @@ pub(super) fn take(pid: u32) -> Option<(ProcessKey, ProcessKey, Process)> {
         text.trim().parse().ok().filter(|&number| number != UNSET)
     };
     let process = Process {
+        exe: Some(name.clone()),
         name,
         command: command_line(block.get(..COMMAND_MAX).unwrap_or(&block)),
         pid,
@@ -58,7 +69,12 @@ pub(super) fn take(pid: u32) -> Option<(ProcessKey, ProcessKey, Process)> {
         truncated: (block.len() > COMMAND_MAX || block.is_empty()).then_some(true),
         ..Process::default()
     };
-    Some((key(pid, &stat), parent(&stat), process))
+    Some(Snapshot {
+        key: key(pid, &stat),
+        parent: parent(&stat),
+        process,
+        image: image.as_ref().map(Image::of),
+    })
 }
 
 /// Identity of a process with that stat line.
@@ -108,13 +124,21 @@ mod tests {
 
     #[test]
     fn a_running_process_is_described() {
-        let (key, parent, process) = take(std::process::id()).expect("we run");
+        let seen = take(std::process::id()).expect("we run");
+        let Snapshot {
+            key,
+            parent,
+            process,
+            image,
+        } = seen;
         let me = std::env::current_exe().unwrap();
         assert_eq!(Some(process.name.as_str()), me.to_str());
         assert_eq!((key.pid, parent.pid), (process.pid, process.ppid));
         assert!(process.ppid > 0 && key.start_boottime_ns > 0);
         assert_eq!(process.memfd, None);
-        assert_eq!(take(u32::MAX), None);
+        let found = fs::metadata(std::env::current_exe().unwrap()).unwrap();
+        assert_eq!(image, Some(Image::of(&found)));
+        assert!(take(u32::MAX).is_none());
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! - **Guarantees**: bounded ([`RUNNING_MAX`], [`ENDED_MAX`]); reports may arrive late or out of
 //!   order, an older one never overwrites a newer one.
 //! - **Invariants**: at most one entry per pid, the newest process of that number; every lookup of
-//!   a parent compares start times as well.
+//!   a parent compares start times as well. Where a process comes from is noted when it is started
+//!   and does not change: neither when its parent ends and init takes its place, nor when the table
+//!   forgets the parent, nor when the parent executes something else.
 //! - **Not here**: who reports. The execution sensor does, and `/proc` at the start and whenever a
 //!   pid is unknown.
 
@@ -41,7 +43,7 @@ pub struct Tree(Arc<Mutex<Table>>);
 pub struct Entry {
     /// Identity. The start time is a multiple of 10 ms when it was read from `/proc`.
     pub key: ProcessKey,
-    /// Parent's pid when it started.
+    /// Pid of who started it.
     pub ppid: u32,
     /// Absolute path of the executable; empty for a kernel thread.
     pub name: String,
@@ -49,7 +51,7 @@ pub struct Entry {
     pub command: String,
     /// Real user id.
     pub uid: u32,
-    /// Identity of the parent; its start time is 0 when only the pid is known.
+    /// Identity of who started it; the start time is 0 when only the pid is known.
     pub parent: ProcessKey,
 }
 
@@ -60,7 +62,9 @@ pub struct Ancestry {
     pub parent_name: String,
     /// Parent's command line.
     pub parent_command: Option<String>,
-    /// Images of the ancestors, nearest first.
+    /// Images of the ancestors, nearest first: the parent, then who started it, whoever started those,
+    /// as they were then. They differ from the parent's own where a process was given to another
+    /// parent.
     pub ancestors: Vec<String>,
 }
 
@@ -96,12 +100,19 @@ impl Tree {
         self.table().forked(key, parent, uid);
     }
 
-    /// A process executed an image; answers where it comes from.
+    /// A process executed an image; answers where it comes from. The parent of `entry` is the one it
+    /// has now.
     pub(crate) fn executed(&self, entry: Entry) -> Ancestry {
-        let mut table = self.table();
-        let parent = entry.parent;
-        table.ran(entry);
-        table.ancestry(parent)
+        self.table().ran(entry)
+    }
+
+    /// What is known of that very process, and the base name of its parent's image.
+    pub(crate) fn known(&self, key: ProcessKey) -> Option<(Arc<Entry>, String)> {
+        let table = self.table();
+        let entry = Arc::clone(table.by_key(key)?);
+        let parent = table.by_key(entry.parent);
+        let name = parent.map_or_else(String::new, |parent| base_name(&parent.name).to_owned());
+        Some((entry, name))
     }
 
     /// A process ended, `now_ns` after boot. With a start time of 0, the newest of that pid.
@@ -125,6 +136,13 @@ struct Table {
 struct Node {
     entry: Arc<Entry>,
     ended: bool,
+    /// Images of those it comes from, nearest first; `None` of what was found running, which is
+    /// looked up instead.
+    above: Option<Arc<[Arc<str>]>>,
+    /// The same of what it starts, made when it first starts something.
+    below: Option<Arc<[Arc<str>]>>,
+    /// It was seen when it was started, so `above` and the parent are certain.
+    started: bool,
 }
 
 /// Whether two start times are of one process: `known` may come from `/proc`, which tells it in
@@ -169,44 +187,67 @@ impl Table {
 
     fn found(&mut self, entry: Entry) {
         if self.by_key(entry.key).is_none() && !self.late(entry.key) {
-            self.insert(entry);
+            self.insert(entry, None, false);
         }
     }
 
-    fn ran(&mut self, mut entry: Entry) {
+    fn ran(&mut self, mut entry: Entry) -> Ancestry {
+        let parent = entry.parent;
+        let known = self.nodes.get(&entry.key.pid);
+        let known = known.filter(|node| same(node.entry.key, entry.key));
+        let started = known.is_some_and(|node| node.started);
+        let above = known.and_then(|node| {
+            let above = node.above.clone()?;
+            // Its parent may be another one by now.
+            entry.parent = node.entry.parent;
+            entry.ppid = node.entry.ppid;
+            Some(above)
+        });
+        let above = above.unwrap_or_else(|| self.below(parent));
+        let ancestry = self.ancestry(parent, entry.parent, &above);
         if self.late(entry.key) {
-            return;
+            return ancestry;
         }
         if entry.command.len() > COMMAND_MAX {
             let end = entry.command.floor_char_boundary(COMMAND_MAX);
             entry.command.truncate(end);
             entry.command.shrink_to_fit();
         }
-        self.insert(entry);
+        self.insert(entry, Some(above), started);
+        ancestry
     }
 
     fn forked(&mut self, key: ProcessKey, parent: ProcessKey, uid: u32) {
+        if self.late(key) {
+            return;
+        }
+        let above = self.below(parent);
         // Its execution may have been reported first.
-        if self.late(key)
-            || self
-                .nodes
-                .get(&key.pid)
-                .is_some_and(|node| same(node.entry.key, key))
+        if let Some(node) = self.nodes.get_mut(&key.pid)
+            && same(node.entry.key, key)
         {
+            if !node.started {
+                node.started = true;
+                node.above = Some(above);
+                let entry = Arc::make_mut(&mut node.entry);
+                entry.parent = parent;
+                entry.ppid = parent.pid;
+            }
             return;
         }
         let (name, command) = self
             .by_key(parent)
             .map(|entry| (entry.name.clone(), entry.command.clone()))
             .unwrap_or_default();
-        self.insert(Entry {
+        let entry = Entry {
             key,
             ppid: parent.pid,
             name,
             command,
             uid,
             parent,
-        });
+        };
+        self.insert(entry, Some(above), true);
     }
 
     fn exited(&mut self, key: ProcessKey, now_ns: u64) {
@@ -234,7 +275,7 @@ impl Table {
         }
     }
 
-    fn insert(&mut self, entry: Entry) {
+    fn insert(&mut self, entry: Entry, above: Option<Arc<[Arc<str>]>>, started: bool) {
         let pid = entry.key.pid;
         if self.nodes.len() >= RUNNING_MAX + ENDED_MAX && !self.nodes.contains_key(&pid) {
             match self.ended.pop_front() {
@@ -247,33 +288,74 @@ impl Table {
         let node = Node {
             entry,
             ended: false,
+            above,
+            below: None,
+            started,
         };
         self.nodes.insert(pid, node);
     }
 
-    fn ancestry(&self, parent: ProcessKey) -> Ancestry {
-        let Some(nearest) = self.by_key(parent) else {
-            return Ancestry::default();
-        };
-        let mut ancestors = Vec::new();
-        let mut entry = nearest;
+    /// Images that are above whatever `parent` starts; one list for all of that.
+    fn below(&mut self, parent: ProcessKey) -> Arc<[Arc<str>]> {
+        let known = self.node(parent).and_then(|node| node.below.clone());
+        known.unwrap_or_else(|| {
+            let images = self.images(parent);
+            if self.node(parent).is_some()
+                && let Some(node) = self.nodes.get_mut(&parent.pid)
+            {
+                node.below = Some(Arc::clone(&images));
+            }
+            images
+        })
+    }
+
+    /// The image of a process and those above it.
+    fn images(&self, process: ProcessKey) -> Arc<[Arc<str>]> {
+        let mut images = Vec::new();
+        let mut next = self.node(process);
         // A loop is impossible in a kernel but not in a table that hears late: the bound ends it.
         for _ in 0..ANCESTORS_MAX {
-            if !entry.name.is_empty() {
-                ancestors.push(entry.name.clone());
+            let Some(node) = next else { break };
+            if !node.entry.name.is_empty() {
+                images.push(Arc::from(node.entry.name.as_str()));
             }
-            let Some(next) = (entry.parent.pid != 0)
-                .then(|| self.by_key(entry.parent))
-                .flatten()
-            else {
+            if let Some(above) = &node.above {
+                let room = ANCESTORS_MAX.saturating_sub(images.len());
+                images.extend(above.iter().take(room).cloned());
                 break;
-            };
-            entry = next;
+            }
+            let parent = node.entry.parent;
+            next = (parent.pid != 0).then(|| self.node(parent)).flatten();
         }
+        images.into()
+    }
+
+    fn node(&self, key: ProcessKey) -> Option<&Node> {
+        let node = self.nodes.get(&key.pid)?;
+        let known = key.start_boottime_ns == 0 || same(node.entry.key, key);
+        known.then_some(node)
+    }
+
+    /// What is told of a process with that parent, started by `starter` below the images `above`.
+    fn ancestry(&self, parent: ProcessKey, starter: ProcessKey, above: &[Arc<str>]) -> Ancestry {
+        let nearest = self.by_key(parent);
+        let image = nearest.map(|parent| parent.name.as_str());
+        let image = image.filter(|name| !name.is_empty());
+        // The parent may have executed something since it started the process.
+        let same_parent = parent.pid == starter.pid
+            && started_together(parent.start_boottime_ns, starter.start_boottime_ns);
+        let rest = match (image, same_parent) {
+            (Some(_), true) => above.get(1..).unwrap_or_default(),
+            _ => above,
+        };
+        let ancestors = image.into_iter().chain(rest.iter().map(|image| &**image));
         Ancestry {
-            parent_name: base_name(&nearest.name).to_owned(),
-            parent_command: Some(nearest.command.clone()).filter(|text| !text.is_empty()),
-            ancestors,
+            parent_name: nearest
+                .map_or_else(String::new, |parent| base_name(&parent.name).to_owned()),
+            parent_command: nearest
+                .map(|parent| parent.command.clone())
+                .filter(|text| !text.is_empty()),
+            ancestors: ancestors.take(ANCESTORS_MAX).map(str::to_owned).collect(),
         }
     }
 }

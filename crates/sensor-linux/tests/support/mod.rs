@@ -1,5 +1,7 @@
 //! An outlet that remembers, and a sensor on a thread.
 
+pub(crate) mod processes;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
@@ -10,8 +12,9 @@ use std::{
 use yinglong_model::{
     DropReason, EventData, Observation,
     config::AgentConfig,
-    event::{Process, Syscall},
+    event::{Exit, Process, Syscall},
     host::SensorStatus,
+    ledger::Origin,
 };
 use yinglong_sensor::{Context, Error, Outlet, Sensor};
 
@@ -20,6 +23,10 @@ use yinglong_sensor::{Context, Error, Outlet, Sensor};
 pub(crate) struct Books {
     pub(crate) committed: Vec<Observation>,
     pub(crate) lost: BTreeMap<DropReason, u64>,
+    /// Losses of ends of processes.
+    pub(crate) lost_ends: BTreeMap<DropReason, u64>,
+    /// The part of it whose origin was told.
+    pub(crate) lost_of: BTreeMap<Origin, u64>,
     pub(crate) filtered: u64,
     pub(crate) marks: HashMap<String, String>,
     pub(crate) status: Option<SensorStatus>,
@@ -39,6 +46,8 @@ pub(crate) struct Recorder {
     pub(crate) books: Arc<Mutex<Books>>,
     pending: Vec<Observation>,
     losses: Vec<(DropReason, u64)>,
+    end_losses: Vec<(DropReason, u64)>,
+    origins: Vec<(Origin, u64)>,
     left_out: u64,
     marks: Vec<(String, String)>,
 }
@@ -50,6 +59,18 @@ impl Outlet for Recorder {
 
     fn lose(&mut self, reason: DropReason, count: u64) {
         self.losses.push((reason, count));
+    }
+
+    fn lose_in(&mut self, stream: &'static str, reason: DropReason, count: u64) {
+        match stream {
+            "exit" => self.end_losses.push((reason, count)),
+            _ => self.lose(reason, count),
+        }
+    }
+
+    fn lose_of(&mut self, reason: DropReason, origin: &Origin, count: u64) {
+        self.lose(reason, count);
+        self.origins.push((origin.clone(), count));
     }
 
     fn filtered(&mut self, count: u64) {
@@ -77,6 +98,12 @@ impl Outlet for Recorder {
         books.committed.append(&mut self.pending);
         for (reason, count) in self.losses.drain(..).filter(|(_, count)| *count > 0) {
             *books.lost.entry(reason).or_default() += count;
+        }
+        for (reason, count) in self.end_losses.drain(..).filter(|(_, count)| *count > 0) {
+            *books.lost_ends.entry(reason).or_default() += count;
+        }
+        for (origin, count) in self.origins.drain(..) {
+            *books.lost_of.entry(origin).or_default() += count;
         }
         books.filtered += std::mem::take(&mut self.left_out);
         books.marks.extend(self.marks.drain(..));
@@ -133,6 +160,24 @@ impl Recorder {
 }
 
 impl Recorder {
+    /// Committed ends of processes whose command line contains the text.
+    pub(crate) fn ends(&self, marker: &str) -> Vec<Exit> {
+        let books = self.books.lock().unwrap();
+        let all = books
+            .committed
+            .iter()
+            .filter_map(|observation| match observation {
+                Observation::Event {
+                    data: EventData::Exit(exit),
+                    ..
+                } => Some(exit),
+                _ => None,
+            });
+        all.filter(|exit| exit.command.contains(marker))
+            .map(|exit| (**exit).clone())
+            .collect()
+    }
+
     /// Committed system calls of a process, in their order.
     pub(crate) fn syscalls(&self, pid: u32) -> Vec<Syscall> {
         let books = self.books.lock().unwrap();

@@ -49,14 +49,19 @@ impl Subject {
     }
 }
 
-/// What an API is asked about: the public address of a connection or login, the hash of a file.
+/// What an API is asked about: the public address of a connection or login, the hash of a file or of
+/// what was executed.
 pub(super) fn asked(data: &EventData) -> Option<Subject> {
     match data {
         EventData::Connection(connection) => Subject::address("remote_ip", &connection.remote_ip),
         EventData::Loginlog(login) => Subject::address("remote", &login.remote),
         EventData::File(file) => Subject::hash("hash", &file.hash)
             .or_else(|| Subject::hash("sha256", file.sha256.as_deref()?)),
-        EventData::Process(_) | EventData::Dns(_) | EventData::Syscall(_) => None,
+        EventData::Process(process) => {
+            Subject::hash("md5", process.md5.as_deref().unwrap_or_default())
+                .or_else(|| Subject::hash("sha256", process.sha256.as_deref()?))
+        }
+        EventData::Dns(_) | EventData::Syscall(_) | EventData::Exit(_) | EventData::Loss(_) => None,
     }
 }
 
@@ -78,7 +83,8 @@ pub(super) fn looked_up(data: &EventData, sets: &[std::sync::Arc<IndicatorSet>])
                 .flatten();
             [name, None, None]
         }
-        EventData::Syscall(_) => [None, None, None],
+        EventData::Syscall(_) | EventData::Exit(_) => [None, None, None],
+        EventData::Syscall(_) | EventData::Loss(_) => [None, None, None],
         EventData::File(file) => [
             Subject::hash("hash", &file.hash),
             file.sha256
@@ -88,13 +94,16 @@ pub(super) fn looked_up(data: &EventData, sets: &[std::sync::Arc<IndicatorSet>])
         ],
         EventData::Process(process) => [
             process
+                .md5
+                .as_deref()
+                .and_then(|hash| Subject::hash("md5", hash)),
+            process
                 .sha256
                 .as_deref()
                 .and_then(|hash| Subject::hash("sha256", hash)),
             names()
                 .then(|| Subject::file("name", &process.name))
                 .flatten(),
-            None,
         ],
     };
     subjects.into_iter().flatten().collect()
@@ -145,7 +154,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use yinglong_model::event::{Connection, File, Login};
+    use yinglong_model::event::{Connection, File, Login, Process};
 
     use super::*;
 
@@ -229,5 +238,17 @@ mod tests {
         check(EventData::File(file), Some(("sha256", &sha256)));
         check(EventData::File(File::default()), None);
         check(EventData::Process(Box::default()), None);
+        let process = |md5: Option<&str>| {
+            EventData::Process(Box::new(Process {
+                md5: md5.map(str::to_owned),
+                sha256: Some(sha256.clone()),
+                ..Process::default()
+            }))
+        };
+        check(process(Some(md5)), Some(("md5", md5)));
+        check(process(None), Some(("sha256", &sha256)));
+        let found = looked_up(&process(Some(md5)), &[]);
+        let fields: Vec<&str> = found.iter().map(|subject| subject.field).collect();
+        assert_eq!(fields, ["md5", "sha256"]);
     }
 }
