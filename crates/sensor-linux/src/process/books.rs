@@ -273,9 +273,9 @@ mod tests {
             &[0, 4, 5, 6, 7, 0, 0, 0],
         ]
         .concat()
-            .iter()
-            .flat_map(|word| word.to_ne_bytes())
-            .collect();
+        .iter()
+        .flat_map(|word| word.to_ne_bytes())
+        .collect();
         let mut sum = Counted::default();
         sum.add(&words);
         sum.add(&words);
