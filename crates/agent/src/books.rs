@@ -288,7 +288,10 @@ fn post(ledger: &mut StreamLedger, change: &Change) {
 mod tests {
     use std::path::Path;
 
-    use yinglong_model::{EventData, config, event::Process};
+    use yinglong_model::{
+        EventData, config,
+        event::{Exit, Process},
+    };
     use yinglong_spool::Options;
 
     use super::*;
@@ -343,6 +346,66 @@ mod tests {
             Some("17")
         );
         assert_eq!(books.spool().usage().records, 1);
+    }
+
+    #[test]
+    fn a_sensor_that_feeds_two_streams_has_books_of_both() {
+        let dir = tempfile::tempdir().unwrap();
+        let books = open(dir.path(), 1 << 20);
+        let mut outlet = books.outlet("process", Board::default());
+        let document = config::Filter {
+            process: vec!["^/bin/true$".into()],
+            ..Default::default()
+        };
+        books.set_filter(Filter::new(&document).0);
+        outlet.commit().unwrap();
+        let end = |name: &str| Observation::Event {
+            occurred_at: Timestamp::from_secs(1),
+            data: EventData::Exit(Box::new(Exit {
+                name: name.into(),
+                ..Exit::default()
+            })),
+        };
+        outlet.emit(execution("/bin/a"));
+        outlet.emit(end("/bin/a"));
+        outlet.emit(end("/bin/true"));
+        outlet.lose_of("exit", DropReason::RingFull, 5);
+        outlet.lose(DropReason::RingFull, 2);
+        outlet.commit().unwrap();
+        let streams = books.ledger().streams;
+        let of = |name: &str| {
+            let books = &streams[name];
+            assert!(books.balances(), "{name}");
+            (
+                books.emitted,
+                books.spooled,
+                books.filtered,
+                books.dropped_total(),
+            )
+        };
+        assert_eq!(of("process"), (3, 1, 0, 2));
+        assert_eq!(of("exit"), (7, 1, 1, 5));
+        assert_eq!(streams.len(), 2);
+    }
+
+    #[test]
+    fn a_full_spool_is_in_the_books_of_every_stream_it_drops_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let books = open(dir.path(), 4096);
+        let mut outlet = books.outlet("process", Board::default());
+        for _ in 0..100 {
+            outlet.emit(execution("/bin/a"));
+            outlet.emit(Observation::Event {
+                occurred_at: Timestamp::from_secs(1),
+                data: EventData::Exit(Box::default()),
+            });
+            outlet.commit().unwrap();
+        }
+        for name in ["process", "exit"] {
+            let ledger = books.ledger().streams[name].clone();
+            assert_eq!(ledger.emitted, 100, "{name}");
+            assert!(ledger.balances() && ledger.dropped[&DropReason::SpoolFull] > 0);
+        }
     }
 
     #[test]
