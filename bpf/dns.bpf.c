@@ -110,6 +110,9 @@ struct dns_counters {
 	__u64 received;
 	__u64 lost_sent;
 	__u64 lost_received;
+	/* Those that found the ring crowded, and were of a group that had its share (share.h). */
+	__u64 shed_sent;
+	__u64 shed_received;
 };
 
 struct {
@@ -304,11 +307,38 @@ discard:
 	return false;
 }
 
+#define SHARE_RING records
+#include "include/share.h"
+
+/* A lost answer costs its event the answer only, a lost question the event. */
+static __always_inline bool shed(struct __sk_buff *skb, const struct dns_record *record, __u32 room,
+				 bool sent)
+{
+	__u64 free = share_crowded();
+	__u32 flags = sent ? 0 : SHARE_CHEAP | SHARE_UNCOUNTED;
+	__u32 bytes = sizeof(*record) + room;
+
+	if (!free)
+		return false;
+	if (bpf_skb_ancestor_cgroup_id(skb, 1)) {
+		__u64 id = bpf_skb_ancestor_cgroup_id(skb, SHARE_LEVEL);
+
+		if (!id)
+			id = bpf_skb_cgroup_id(skb);
+		return share_sheds(share_group(SHARE_CGROUP, id), free, bytes, flags);
+	}
+	if (sent && share_is_current(record->pid))
+		return share_sheds(share_of_current(), free, bytes, flags);
+	return share_sheds(share_group(sent ? SHARE_USER : SHARE_OTHERS, record->uid), free, bytes,
+			   flags);
+}
+
 static __always_inline void send(struct __sk_buff *skb, const struct packet *packet,
 				 struct dns_record *record, bool sent)
 {
 	__u32 zero = 0;
 	struct dns_counters *counts = bpf_map_lookup_elem(&counters, &zero);
+	__u32 room = PAYLOAD_BYTES;
 	bool done;
 
 	if (!counts)
@@ -319,6 +349,14 @@ static __always_inline void send(struct __sk_buff *skb, const struct packet *pac
 	record->header.ts_boot_ns = bpf_ktime_get_boot_ns();
 	record->header.type = sent ? RECORD_DNS_SENT : RECORD_DNS_RECEIVED;
 	record->header.cpu = bpf_get_smp_processor_id();
+	if (packet->length <= SMALL_PAYLOAD_BYTES)
+		room = SMALL_PAYLOAD_BYTES;
+	else if (packet->length <= MEDIUM_PAYLOAD_BYTES)
+		room = MEDIUM_PAYLOAD_BYTES;
+	if (shed(skb, record, room, sent)) {
+		__sync_fetch_and_add(sent ? &counts->shed_sent : &counts->shed_received, 1);
+		return;
+	}
 	if (packet->length <= SMALL_PAYLOAD_BYTES)
 		done = send_sized(skb, packet, record, SMALL_PAYLOAD_BYTES);
 	else if (packet->length <= MEDIUM_PAYLOAD_BYTES)

@@ -170,6 +170,9 @@ struct network_counters {
 	__u64 lost_observations;
 	/* Outcomes and handshakes that found the ring full; only the state of an event suffers. */
 	__u64 lost_details;
+	/* What found the ring crowded, and was of a group that had its share (share.h). */
+	__u64 shed_observations;
+	__u64 shed_details;
 };
 
 struct {
@@ -205,6 +208,24 @@ struct {
 	__uint(value_size, JOURNAL_NOTE_BYTES);
 } journal SEC(".maps");
 
+#define SHARE_RING records
+#include "include/share.h"
+
+/* Details come from soft interrupts, where the current task is anybody; so may attempts. */
+static __always_inline bool shed(const struct connection_record *record, bool detail)
+{
+	__u64 free = share_crowded();
+
+	if (!free)
+		return false;
+	if (detail)
+		return share_sheds(share_group(SHARE_OTHERS, 0), free, sizeof(*record),
+				   SHARE_CHEAP | SHARE_UNCOUNTED);
+	if (share_is_current(record->pid))
+		return share_sheds(share_of_current(), free, sizeof(*record), 0);
+	return share_sheds(share_group(SHARE_USER, record->uid), free, sizeof(*record), 0);
+}
+
 static __always_inline void send(struct connection_record *record, __u16 type)
 {
 	bool detail = type == RECORD_OUTCOME || type == RECORD_ESTABLISHED;
@@ -221,6 +242,10 @@ static __always_inline void send(struct connection_record *record, __u16 type)
 	record->header.type = type;
 	record->header.size = sizeof(*record);
 
+	if (shed(record, detail)) {
+		__sync_fetch_and_add(detail ? &counts->shed_details : &counts->shed_observations, 1);
+		return;
+	}
 	__u64 unread = bpf_ringbuf_query(&records, BPF_RB_PROD_POS) - set->read_position;
 	__u64 flags = unread >= WAKE_BYTES ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 	if (bpf_ringbuf_output(&records, record, sizeof(*record), flags) == 0)

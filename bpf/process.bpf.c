@@ -101,8 +101,11 @@ struct {
 	__type(value, struct scratch);
 } scratches SEC(".maps");
 
+#define SHARE_RING ring
+
 #include "include/wake.h"
 #include "include/path.h"
+#include "include/share.h"
 
 static __always_inline struct process_counters *begin(struct record_header *header, __u16 type)
 {
@@ -186,6 +189,11 @@ int BPF_PROG(on_exec, struct task_struct *task, pid_t old_pid, struct linux_binp
 
 	if (!counts)
 		return 0;
+	/* Before all the reading, which would be for nothing. */
+	if (share_turns_away(0, 0)) {
+		counts->shed[RECORD_EXEC]++;
+		return 0;
+	}
 
 	const struct cred *cred = BPF_CORE_READ(task, cred);
 	struct file *file = BPF_CORE_READ(bprm, file);
@@ -272,7 +280,9 @@ int BPF_PROG(on_exec, struct task_struct *task, pid_t old_pid, struct linux_binp
 		size = DATA_MAX;
 	size += sizeof(*record);
 	record->header.size = size;
-	if (bpf_ringbuf_output(&ring, s, size, wake_flag(record->header.ts_boot_ns)))
+	if (share_turns_away(size, 0))
+		counts->shed[RECORD_EXEC]++;
+	else if (bpf_ringbuf_output(&ring, s, size, wake_flag(record->header.ts_boot_ns)))
 		counts->dropped[RECORD_EXEC]++;
 	return 0;
 }
@@ -298,7 +308,10 @@ int BPF_PROG(on_fork, struct task_struct *current_task, struct task_struct *chil
 	record.uid = BPF_CORE_READ(child, cred, uid.val);
 	bpf_probe_read_kernel(record.comm, sizeof(record.comm), &child->comm);
 	record.header.size = sizeof(record);
-	if (bpf_ringbuf_output(&ring, &record, sizeof(record), wake_flag(record.header.ts_boot_ns)))
+	if (share_turns_away(sizeof(record), SHARE_CHEAP | SHARE_UNCOUNTED))
+		counts->shed[RECORD_FORK]++;
+	else if (bpf_ringbuf_output(&ring, &record, sizeof(record),
+				    wake_flag(record.header.ts_boot_ns)))
 		counts->dropped[RECORD_FORK]++;
 	return 0;
 }
@@ -347,7 +360,11 @@ static __always_inline int tell_end(struct task_struct *task, struct task_struct
 	record.max_rss_pages = BPF_CORE_READ(signal, maxrss);
 	bpf_probe_read_kernel(record.comm, sizeof(record.comm), &leader->comm);
 	record.header.size = sizeof(record);
-	if (bpf_ringbuf_output(&ring, &record, sizeof(record), wake_flag(record.header.ts_boot_ns)))
+	/* A fault is worth more than the end of what had nothing more to do. */
+	if (share_turns_away(sizeof(record), SHARE_UNCOUNTED | (status & 0x7f ? 0 : SHARE_CHEAP)))
+		counts->shed[RECORD_END]++;
+	else if (bpf_ringbuf_output(&ring, &record, sizeof(record),
+				    wake_flag(record.header.ts_boot_ns)))
 		counts->dropped[RECORD_END]++;
 	return 0;
 }
@@ -387,7 +404,10 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	record.pid = pid;
 	record.start_boottime_ns = BPF_CORE_READ(leader, start_boottime);
 	record.header.size = sizeof(record);
-	if (bpf_ringbuf_output(&ring, &record, sizeof(record), wake_flag(record.header.ts_boot_ns)))
+	if (share_turns_away(sizeof(record), SHARE_CHEAP | SHARE_UNCOUNTED))
+		counts->shed[RECORD_EXIT]++;
+	else if (bpf_ringbuf_output(&ring, &record, sizeof(record),
+				    wake_flag(record.header.ts_boot_ns)))
 		counts->dropped[RECORD_EXIT]++;
 	return 0;
 }

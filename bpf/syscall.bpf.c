@@ -150,8 +150,11 @@ struct {
 	__type(value, struct scratch);
 } scratches SEC(".maps");
 
+#define SHARE_RING ring
+
 #include "include/wake.h"
 #include "include/path.h"
+#include "include/share.h"
 
 static __always_inline __u32 setting(void)
 {
@@ -580,7 +583,9 @@ static __always_inline void ends(long ret, __u32 flags)
 		size = SYSCALL_DATA_MAX;
 	size += sizeof(*record);
 	record->header.size = size;
-	if (bpf_ringbuf_output(&ring, s, size, wake_flag(record->header.ts_boot_ns)))
+	if (share_turns_away(size, 0))
+		counts->shed++;
+	else if (bpf_ringbuf_output(&ring, s, size, wake_flag(record->header.ts_boot_ns)))
 		counts->dropped++;
 }
 

@@ -110,7 +110,10 @@ enum process_setting {
 struct process_counters {
 	__u64 seq;
 	__u64 tried[8];
+	/* The ring was full. */
 	__u64 dropped[8];
+	/* The ring was crowded, and the group had its share (share.h). */
+	__u64 shed[8];
 };
 
 _Static_assert(sizeof(struct record_header) == 24, "abi");

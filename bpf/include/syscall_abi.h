@@ -112,6 +112,8 @@ struct syscall_counters {
 	__u64 dropped;
 	/* Executions of files that do not exist: what a look along PATH makes. */
 	__u64 not_found;
+	/* The ring was crowded, and the group had its share (share.h). */
+	__u64 shed;
 };
 
 enum syscall_setting {

@@ -862,7 +862,7 @@ export interface components {
              * @description When it happened, by the host's clock.
              */
             time: string;
-            /** @description `process`, `connection`, `file`, `loginlog`, `dns`, `syscall` or `exit`. */
+            /** @description `process`, `connection`, `file`, `loginlog`, `dns`, `syscall`, `exit` or `loss`. */
             type: string;
         };
         /** @description Events of an hour. */
@@ -892,6 +892,11 @@ export interface components {
              * @description Logins.
              */
             loginlog: number;
+            /**
+             * Format: int64
+             * @description Reports of losses.
+             */
+            loss: number;
             /**
              * Format: int64
              * @description Executions.

@@ -7,7 +7,7 @@ import type { components } from "./schema";
 
 type Schemas = components["schemas"];
 
-export type EventType = "process" | "connection" | "file" | "loginlog" | "dns" | "syscall" | "exit";
+export type EventType = "process" | "connection" | "file" | "loginlog" | "dns" | "syscall" | "exit" | "loss";
 export const EVENT_TYPES: readonly EventType[] = [
   "process",
   "connection",
@@ -16,6 +16,7 @@ export const EVENT_TYPES: readonly EventType[] = [
   "dns",
   "syscall",
   "exit",
+  "loss",
 ];
 
 /** 0 danger, 1 suspicious, 2 hint. */

@@ -91,6 +91,7 @@ const POINTERS: Record<EventType, readonly string[]> = {
   dns: ["query", "pid"],
   syscall: ["call", "pid"],
   exit: ["name", "pid"],
+  loss: ["stream", "reason"],
 };
 
 /** Half of the time range that a jump from an alert to the search covers. */

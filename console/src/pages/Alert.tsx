@@ -11,10 +11,10 @@ import { techniqueUrl } from "../lib/attack";
 import { count, excerpt } from "../lib/format";
 import type { Piece } from "../lib/highlight";
 import { gist, pieces } from "../lib/highlight";
-import { eventOf, inOrder, jumpFromAlert, summary } from "../lib/query";
+import { eventOf, inOrder, jumpFromAlert } from "../lib/query";
 import { fromRoot } from "../lib/tree";
 import { Ago, At, Json, LevelMark, Long, PageHead, Panel, StatusMark } from "../ui/parts";
-import { useSourceName, useTypeName } from "../ui/parts";
+import { useSourceName, useSummary, useTypeName } from "../ui/parts";
 import { Empty, Failure, Loading } from "../ui/State";
 import { useAlertActions } from "../ui/useAlertActions";
 
@@ -280,6 +280,7 @@ function Tree({ alert }: { alert: AlertDetail }) {
 function Nearby({ alert }: { alert: AlertDetail }) {
   const { t } = useTexts();
   const typeName = useTypeName();
+  const summary = useSummary();
   const own = eventOf(alert.raw);
   const events = alert.context.nearby_events.filter((event) => event.id !== own?.id);
   if (events.length === 0) return <p className="y-dim y-padded">{t("alert.noNearby")}</p>;

@@ -9,11 +9,11 @@ import type { Bucket, Event } from "../api/types";
 import { EVENT_TYPES } from "../api/types";
 import { useTexts } from "../i18n";
 import { bucketize } from "../lib/histogram";
-import { interval, summary } from "../lib/query";
+import { interval } from "../lib/query";
 import type { Range } from "../lib/range";
 import { spanOf } from "../lib/range";
 import { LazyChart } from "../ui/LazyChart";
-import { At, Json, Long, Panel, useTypeName } from "../ui/parts";
+import { At, Json, Long, Panel, useSummary, useTypeName } from "../ui/parts";
 import { Empty, Failure, Loading } from "../ui/State";
 
 const DAY_SECS = 86_400;
@@ -148,6 +148,7 @@ function Histogram({ buckets, secs, from, to, zoom }: HistogramProps) {
 function EventTable({ events }: { events: Event[] }) {
   const { t } = useTexts();
   const typeName = useTypeName();
+  const summary = useSummary();
   const [open, setOpen] = useState<ReadonlySet<string>>(new Set());
   const toggle = (id: string) =>
     setOpen((before) => {

@@ -117,6 +117,7 @@ const EXAMPLES = {
   dns: "type:dns | qtype.keyword:TXT",
   syscall: "type:syscall | call.keyword:ptrace",
   exit: "type:exit | signal.keyword:SIGSEGV",
+  loss: "type:loss | stream.keyword:process",
   all: "type:process | all:/dev/tcp",
 } as const;
 

@@ -8,6 +8,7 @@ import type { ReactNode } from "react";
 import type { AlertStatus, Health, Level } from "../api/types";
 import { useTexts } from "../i18n";
 import { absolute, count, relative } from "../lib/format";
+import { summary } from "../lib/query";
 
 const Now = createContext(Date.now());
 
@@ -76,6 +77,29 @@ export function HealthMark({ health }: { health: Health }) {
 export function useTypeName() {
   const { t } = useTexts();
   return (type: string) => t(`type.${type}`, { defaultValue: type });
+}
+
+/** One line that says what an event is about; what was lost is said in the reader's language. */
+export function useSummary() {
+  const { t, lang } = useTexts();
+  const typeName = useTypeName();
+  return (type: string, data: Record<string, unknown>) => {
+    if (type !== "loss") return summary(type, data);
+    const of = (key: string) => (typeof data[key] === "string" ? data[key] : "");
+    const sentence = t("loss.sentence", {
+      number: count(Number(data.count) || 0, lang),
+      type: typeName(of("stream")),
+      reason: t(`reason.${of("reason")}`, { defaultValue: of("reason") }),
+    });
+    const whose = of("container_id")
+      ? t("loss.container", { id: of("container_id").slice(0, 12) })
+      : of("cgroup")
+        ? t("loss.group", { path: of("cgroup") })
+        : of("user")
+          ? t("loss.user", { name: of("user") })
+          : "";
+    return whose === "" ? sentence : t("loss.whose", { sentence, whose });
+  };
 }
 
 /** Name of what raised an alert: a rule's own name, or a list in the reader's language. */

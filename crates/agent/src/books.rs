@@ -1,23 +1,33 @@
 //! The agent's books: every observation of every sensor goes through here into the spool.
 //!
 //! A commit writes records, ledger and marks as one atomic unit, so after a kill at any point the
-//! ledger, the spool and the sensors' positions agree with each other.
+//! ledger, the spool and the sensors' positions agree with each other. What the spool has no room for
+//! gives way by its worth ([`yinglong_model::worth`]), and every loss becomes an event ([`losses`]).
+
+pub(crate) mod losses;
+mod room;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::SystemTime,
 };
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use yinglong_model::{
-    DropReason, Ledger, Observation, Timestamp, host::SensorStatus, ledger::StreamLedger,
+    DropReason, Ledger, Observation, Timestamp, Worth,
+    host::SensorStatus,
+    ledger::{Origin, StreamLedger},
 };
 use yinglong_proto::{MAX_RECORD_BYTES, encode_record};
 use yinglong_sensor::{Error, Outlet};
 use yinglong_spool::Spool;
 
+use self::{losses::Losses, room::Entry};
 use crate::{filter::Filter, scanner::Feed, sensors::Board};
 
 /// Stream whose marks say what was sent, not how far a source was read.
@@ -29,6 +39,11 @@ const INVENTORY: &str = "inventory";
 struct Note {
     ledger: Ledger,
     marks: BTreeMap<String, String>,
+    /// Losses in the ledger that no event has told yet.
+    #[serde(skip_serializing_if = "Losses::is_empty")]
+    untold: Losses,
+    /// When a sensor committed last.
+    at: Option<Timestamp>,
 }
 
 /// Cheap to clone; all clones are the same books.
@@ -42,6 +57,10 @@ struct Shared {
     filter: RwLock<Arc<Filter>>,
     feed: OnceLock<Feed>,
     appended: watch::Sender<u64>,
+    /// Wakes whoever tells losses; goes with the note.
+    lost: Condvar,
+    /// Nothing more is to be told.
+    closed: AtomicBool,
 }
 
 impl Books {
@@ -61,6 +80,8 @@ impl Books {
             filter: RwLock::default(),
             feed: OnceLock::new(),
             appended,
+            lost: Condvar::new(),
+            closed: AtomicBool::new(false),
         }))
     }
 
@@ -73,6 +94,10 @@ impl Books {
             stream,
             records: Vec::new(),
             changes: Vec::new(),
+            losses: Losses::default(),
+            // What a sensor finds lost at first was lost after its predecessor's last look.
+            looked_at: self.lock().at.unwrap_or_else(now),
+            full: false,
             marks: Vec::new(),
         }
     }
@@ -112,7 +137,21 @@ impl Books {
     /// Counts records that were spooled but cannot be read back. Which streams they belonged to
     /// cannot be told any more, so they have a line of their own.
     pub fn lost_in_spool(&self, reason: DropReason, count: u64) {
-        self.lock().ledger.stream("spool").lose(reason, count);
+        let mut note = self.lock();
+        note.ledger.stream("spool").lose(reason, count);
+        let at = now();
+        note.untold
+            .add("spool", reason, &Origin::default(), count, (at, at));
+        drop(note);
+        self.0.lost.notify_all();
+    }
+
+    /// Lets whoever tells losses tell the last ones and end.
+    pub(crate) fn close(&self) {
+        let note = self.lock();
+        self.0.closed.store(true, Ordering::Release);
+        drop(note);
+        self.0.lost.notify_all();
     }
 
     fn filter(&self) -> Arc<Filter> {
@@ -128,9 +167,8 @@ impl Books {
 #[derive(Debug)]
 struct Change {
     stream: &'static str,
+    /// What is spooled is counted when it is.
     ledger: StreamLedger,
-    /// Records that wait for the commit.
-    records: u64,
 }
 
 /// Outlet of one sensor.
@@ -140,33 +178,42 @@ pub struct SpoolOutlet {
     board: Board,
     filter: Arc<Filter>,
     stream: &'static str,
-    records: Vec<Vec<u8>>,
+    records: Vec<Entry>,
     changes: Vec<Change>,
+    losses: Losses,
+    /// When everything that was lost was known last.
+    looked_at: Timestamp,
+    /// That the spool has no room was said.
+    full: bool,
     marks: Vec<(String, String)>,
 }
 
-impl SpoolOutlet {
-    /// The change of a stream. A sensor feeds two at most.
-    fn change(&mut self, stream: &'static str) -> &mut Change {
-        let known = self
-            .changes
-            .iter()
-            .position(|change| change.stream == stream);
-        let index = known.unwrap_or_else(|| {
-            self.changes.push(Change {
-                stream,
-                ledger: StreamLedger::default(),
-                records: 0,
-            });
-            self.changes.len() - 1
+/// The change of a stream. A sensor feeds two at most.
+fn change_of<'a>(changes: &'a mut Vec<Change>, stream: &'static str) -> &'a mut StreamLedger {
+    let known = changes.iter().position(|change| change.stream == stream);
+    let index = known.unwrap_or_else(|| {
+        changes.push(Change {
+            stream,
+            ledger: StreamLedger::default(),
         });
-        &mut self.changes[index]
-    }
+        changes.len() - 1
+    });
+    &mut changes[index].ledger
+}
 
+impl SpoolOutlet {
     fn leave_out(&mut self, stream: &'static str, count: u64) {
-        let change = &mut self.change(stream).ledger;
+        let change = change_of(&mut self.changes, stream);
         change.emitted += count;
         change.filtered += count;
+    }
+
+    fn lost(&mut self, stream: &'static str, reason: DropReason, origin: &Origin, count: u64) {
+        if count > 0 {
+            change_of(&mut self.changes, stream).lose(reason, count);
+            let time = (self.looked_at, now());
+            self.losses.add(stream, reason, origin, count, time);
+        }
     }
 }
 
@@ -181,24 +228,28 @@ impl Outlet for SpoolOutlet {
                 feed.see(data);
             }
         }
-        let record = encode_record(Timestamp::from(SystemTime::now()), &observation);
+        let record = encode_record(now(), &observation);
         if record.len() > MAX_RECORD_BYTES {
-            return self.lose_of(stream, DropReason::TooLarge, 1);
+            return self.lose_in(stream, DropReason::TooLarge, 1);
         }
-        let change = self.change(stream);
-        change.ledger.emitted += 1;
-        change.records += 1;
-        self.records.push(record);
+        change_of(&mut self.changes, stream).emitted += 1;
+        self.records.push(Entry {
+            stream,
+            worth: Worth::of(&observation),
+            record,
+        });
     }
 
     fn lose(&mut self, reason: DropReason, count: u64) {
-        self.lose_of(self.stream, reason, count);
+        self.lose_in(self.stream, reason, count);
     }
 
-    fn lose_of(&mut self, stream: &'static str, reason: DropReason, count: u64) {
-        if count > 0 {
-            self.change(stream).ledger.lose(reason, count);
-        }
+    fn lose_in(&mut self, stream: &'static str, reason: DropReason, count: u64) {
+        self.lost(stream, reason, &Origin::default(), count);
+    }
+
+    fn lose_of(&mut self, reason: DropReason, origin: &Origin, count: u64) {
+        self.lost(self.stream, reason, origin, count);
     }
 
     fn filtered(&mut self, count: u64) {
@@ -219,26 +270,43 @@ impl Outlet for SpoolOutlet {
 
     fn commit(&mut self) -> Result<(), Error> {
         self.filter = self.books.filter();
-        if self.changes.is_empty() && self.marks.is_empty() {
+        let nothing_new = self.changes.is_empty() && self.marks.is_empty();
+        let at = now();
+        let time = (std::mem::replace(&mut self.looked_at, at), at);
+        if nothing_new {
             return Ok(());
         }
-        let mut note = self.books.lock();
-        let mut changes = std::mem::take(&mut self.changes);
+        let mut dropped = Dropped {
+            changes: std::mem::take(&mut self.changes),
+            losses: std::mem::take(&mut self.losses),
+            time,
+        };
         let mut records = std::mem::take(&mut self.records);
+        let books = self.books.clone();
+        let mut note = books.lock();
+        for ((stream, reason), count) in room::make(&mut records, books.0.spool.room()) {
+            self.tell_full(reason, count);
+            dropped.add(stream, reason, count);
+        }
         loop {
-            let count = records.len() as u64;
             let mut next = note.clone();
             next.marks.extend(self.marks.iter().cloned());
-            for change in &changes {
-                post(next.ledger.stream(change.stream), change);
+            next.untold.extend(dropped.losses.clone());
+            next.at = Some(at);
+            for change in &dropped.changes {
+                post(next.ledger.stream(change.stream), change, &records);
             }
             let bytes = serde_json::to_vec(&next).map_err(|error| Error::Spool(error.into()))?;
-            match self.books.0.spool.append(&records, &bytes) {
+            match books.0.spool.append(&records, &bytes) {
                 Ok(last) => {
                     *note = next;
                     drop(note);
+                    if !dropped.losses.is_empty() {
+                        books.0.lost.notify_all();
+                    }
                     self.marks.clear();
-                    self.books.0.appended.send_replace(last);
+                    self.full &= records.is_empty();
+                    books.0.appended.send_replace(last);
                     // The vector is kept: a busy sensor commits twenty times a second.
                     records.clear();
                     self.records = records;
@@ -246,25 +314,16 @@ impl Outlet for SpoolOutlet {
                 }
                 Err(error) if error.is_out_of_space() && !records.is_empty() => {
                     // What does not fit is lost, and the loss is written down in its place.
-                    for change in &mut changes {
-                        let ledger = note.ledger.stream(change.stream);
-                        let lost = std::mem::take(&mut change.records);
-                        *ledger.dropped.entry(DropReason::SpoolFull).or_default() += lost;
+                    for (stream, count) in room::make_more(&mut records) {
+                        self.tell_full(DropReason::SpoolFull, count);
+                        dropped.add(stream, DropReason::SpoolFull, count);
                     }
-                    records.clear();
-                    if self.stream == INVENTORY {
-                        // A list counts as sent only when it was: it is offered again next time.
-                        self.marks.clear();
-                    }
-                    tracing::warn!(
-                        stream = self.stream,
-                        count,
-                        "the spool is full; events are dropped until the server takes some"
-                    );
                 }
                 Err(error) if error.is_out_of_space() => {
                     // Not even the note fits: it stays in memory and goes with the next commit.
                     *note = next;
+                    drop(note);
+                    books.0.lost.notify_all();
                     self.marks.clear();
                     return Ok(());
                 }
@@ -274,10 +333,51 @@ impl Outlet for SpoolOutlet {
     }
 }
 
+impl SpoolOutlet {
+    /// Something had no room. Said once until there is room again; the events say how much it is.
+    fn tell_full(&mut self, reason: DropReason, count: u64) {
+        if self.stream == INVENTORY {
+            // A list counts as sent only when it was: it is offered again next time.
+            self.marks.clear();
+        }
+        if !std::mem::replace(&mut self.full, true) {
+            tracing::warn!(
+                stream = self.stream,
+                reason = reason.as_str(),
+                count,
+                "the spool is filling; events are dropped until the server takes some"
+            );
+        }
+    }
+}
+
+/// What a commit has to leave out, beside what the sensor lost.
+struct Dropped {
+    changes: Vec<Change>,
+    losses: Losses,
+    /// Between this commit and the one before.
+    time: (Timestamp, Timestamp),
+}
+
+impl Dropped {
+    /// Enters what was emitted and is left out.
+    fn add(&mut self, stream: &'static str, reason: DropReason, count: u64) {
+        let change = change_of(&mut self.changes, stream);
+        *change.dropped.entry(reason).or_default() += count;
+        let nobody = Origin::default();
+        self.losses.add(stream, reason, &nobody, count, self.time);
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}
+
 /// Adds what happened since the last commit to a stream's books.
-fn post(ledger: &mut StreamLedger, change: &Change) {
+fn post(ledger: &mut StreamLedger, change: &Change, records: &[Entry]) {
+    let own = records.iter().filter(|entry| entry.stream == change.stream);
     ledger.emitted += change.ledger.emitted;
-    ledger.spooled += change.records;
+    ledger.spooled += own.count() as u64;
     ledger.filtered += change.ledger.filtered;
     for (reason, count) in &change.ledger.dropped {
         *ledger.dropped.entry(*reason).or_default() += count;
@@ -285,182 +385,4 @@ fn post(ledger: &mut StreamLedger, change: &Change) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use yinglong_model::{
-        EventData, config,
-        event::{Exit, Process},
-    };
-    use yinglong_spool::Options;
-
-    use super::*;
-
-    fn open(dir: &Path, max_bytes: u64) -> Books {
-        let options = Options {
-            new_epoch: 1,
-            segment_bytes: 1 << 20,
-            max_bytes,
-        };
-        let (spool, recovery) = Spool::open(dir, options).unwrap();
-        Books::open(spool, recovery.note.as_deref())
-    }
-
-    fn execution(name: &str) -> Observation {
-        let process = Process {
-            name: name.into(),
-            ..Process::default()
-        };
-        Observation::Event {
-            occurred_at: Timestamp::from_secs(1),
-            data: EventData::Process(Box::new(process)),
-        }
-    }
-
-    #[test]
-    fn books_marks_and_records_are_the_same_after_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        let books = open(dir.path(), 1 << 20);
-        let mut outlet = books.outlet("process", Board::default());
-        outlet.emit(execution("/bin/a"));
-        outlet.lose(DropReason::RingFull, 3);
-        outlet.mark("process.ring", "17".into());
-        outlet.commit().unwrap();
-        outlet.emit(execution("/bin/never-committed"));
-        let before = books.ledger();
-        drop((outlet, books));
-
-        let books = open(dir.path(), 1 << 20);
-        assert_eq!(books.ledger(), before);
-        let ledger = &before.streams["process"];
-        assert_eq!(
-            (ledger.emitted, ledger.spooled, ledger.dropped_total()),
-            (4, 1, 3)
-        );
-        assert!(ledger.balances());
-        assert_eq!(
-            books
-                .outlet("process", Board::default())
-                .marked("process.ring")
-                .as_deref(),
-            Some("17")
-        );
-        assert_eq!(books.spool().usage().records, 1);
-    }
-
-    #[test]
-    fn a_sensor_that_feeds_two_streams_has_books_of_both() {
-        let dir = tempfile::tempdir().unwrap();
-        let books = open(dir.path(), 1 << 20);
-        let mut outlet = books.outlet("process", Board::default());
-        let document = config::Filter {
-            process: vec!["^/bin/true$".into()],
-            ..Default::default()
-        };
-        books.set_filter(Filter::new(&document).0);
-        outlet.commit().unwrap();
-        let end = |name: &str| Observation::Event {
-            occurred_at: Timestamp::from_secs(1),
-            data: EventData::Exit(Box::new(Exit {
-                name: name.into(),
-                ..Exit::default()
-            })),
-        };
-        outlet.emit(execution("/bin/a"));
-        outlet.emit(end("/bin/a"));
-        outlet.emit(end("/bin/true"));
-        outlet.lose_of("exit", DropReason::RingFull, 5);
-        outlet.lose(DropReason::RingFull, 2);
-        outlet.commit().unwrap();
-        let streams = books.ledger().streams;
-        let of = |name: &str| {
-            let books = &streams[name];
-            assert!(books.balances(), "{name}");
-            (
-                books.emitted,
-                books.spooled,
-                books.filtered,
-                books.dropped_total(),
-            )
-        };
-        assert_eq!(of("process"), (3, 1, 0, 2));
-        assert_eq!(of("exit"), (7, 1, 1, 5));
-        assert_eq!(streams.len(), 2);
-    }
-
-    #[test]
-    fn a_full_spool_is_in_the_books_of_every_stream_it_drops_from() {
-        let dir = tempfile::tempdir().unwrap();
-        let books = open(dir.path(), 4096);
-        let mut outlet = books.outlet("process", Board::default());
-        for _ in 0..100 {
-            outlet.emit(execution("/bin/a"));
-            outlet.emit(Observation::Event {
-                occurred_at: Timestamp::from_secs(1),
-                data: EventData::Exit(Box::default()),
-            });
-            outlet.commit().unwrap();
-        }
-        for name in ["process", "exit"] {
-            let ledger = books.ledger().streams[name].clone();
-            assert_eq!(ledger.emitted, 100, "{name}");
-            assert!(ledger.balances() && ledger.dropped[&DropReason::SpoolFull] > 0);
-        }
-    }
-
-    #[test]
-    fn what_the_filter_excludes_is_counted_and_a_new_filter_counts_from_the_next_commit() {
-        let dir = tempfile::tempdir().unwrap();
-        let books = open(dir.path(), 1 << 20);
-        let mut outlet = books.outlet("process", Board::default());
-        let document = config::Filter {
-            process: vec!["^/bin/true$".into()],
-            ..Default::default()
-        };
-        books.set_filter(Filter::new(&document).0);
-        outlet.commit().unwrap();
-        outlet.emit(execution("/bin/true"));
-        outlet.emit(execution("/bin/id"));
-        outlet.commit().unwrap();
-        let ledger = books.ledger().streams["process"].clone();
-        assert_eq!((ledger.emitted, ledger.spooled, ledger.filtered), (2, 1, 1));
-    }
-
-    #[test]
-    fn t04_a_full_spool_drops_and_counts_and_takes_events_again_after_release() {
-        let dir = tempfile::tempdir().unwrap();
-        let books = open(dir.path(), 4096);
-        let mut outlet = books.outlet("process", Board::default());
-        for n in 0..100 {
-            outlet.emit(execution(&format!("/bin/{n}")));
-            outlet.commit().unwrap();
-        }
-        let ledger = books.ledger().streams["process"].clone();
-        assert_eq!(ledger.emitted, 100);
-        assert!(ledger.spooled > 0 && ledger.balances());
-        assert_eq!(ledger.dropped[&DropReason::SpoolFull], 100 - ledger.spooled);
-
-        books.spool().release(u64::MAX - 1).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let books = open(dir.path(), 1 << 20);
-        let mut outlet = books.outlet("process", Board::default());
-        outlet.emit(execution("/bin/again"));
-        outlet.commit().unwrap();
-        assert_eq!(books.ledger().streams["process"].spooled, 1);
-    }
-
-    #[test]
-    fn an_oversized_event_is_counted_and_the_others_are_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let books = open(dir.path(), 64 << 20);
-        let mut outlet = books.outlet("process", Board::default());
-        outlet.emit(execution("/bin/a"));
-        outlet.emit(execution(&"x".repeat(MAX_RECORD_BYTES + 1)));
-        outlet.emit(execution("/bin/b"));
-        outlet.commit().unwrap();
-        let ledger = books.ledger().streams["process"].clone();
-        assert_eq!(ledger.dropped[&DropReason::TooLarge], 1);
-        assert_eq!(ledger.spooled, 2);
-        assert!(ledger.balances());
-    }
-}
+mod tests;

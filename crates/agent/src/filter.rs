@@ -59,7 +59,7 @@ impl Filter {
             EventData::Dns(dns) => self.process.is_match(&dns.name),
             EventData::Syscall(call) => self.process.is_match(&call.name),
             EventData::Exit(exit) => self.process.is_match(&exit.name),
-            EventData::Loginlog(_) => false,
+            EventData::Loginlog(_) | EventData::Loss(_) => false,
         }
     }
 }

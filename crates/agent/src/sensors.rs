@@ -21,7 +21,7 @@ use yinglong_sensor_linux::{
     tree::Tree,
 };
 
-use crate::books::Books;
+use crate::books::{Books, losses};
 
 /// Pause before a failed sensor is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(10);
@@ -59,6 +59,9 @@ type Open = Box<dyn FnMut() -> Result<Box<dyn Sensor>, Error> + Send>;
 /// Running sensors.
 pub struct Sensors {
     threads: Vec<JoinHandle<()>>,
+    books: Books,
+    /// Tells what was lost.
+    teller: JoinHandle<()>,
     board: Board,
     roots: WebRoots,
 }
@@ -123,6 +126,8 @@ impl Sensors {
         let (tree, accounts, roots) = (Tree::default(), Accounts::default(), WebRoots::default());
         let mut sensors = Self {
             threads: Vec::new(),
+            books: books.clone(),
+            teller: losses::tell(books)?,
             board: Board::default(),
             roots: roots.clone(),
         };
@@ -283,6 +288,10 @@ impl Sensors {
             if thread.join().is_err() {
                 tracing::error!("a sensor ended badly");
             }
+        }
+        self.books.close();
+        if self.teller.join().is_err() {
+            tracing::error!("losses are not told any more");
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
     path::Path,
     process::{Child, Command, Output, Stdio},
     sync::Mutex,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -204,6 +205,67 @@ fn a_recording_has_the_marked_execution_and_ends_with_its_books() {
 }
 
 #[test]
+fn an_agent_that_was_stopped_for_five_seconds_tells_exactly_what_it_lost() {
+    let test = "an_agent_that_was_stopped_for_five_seconds_tells_exactly_what_it_lost";
+    if !root(test) {
+        return;
+    }
+    let _alone = ALONE.lock();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recording");
+    let path = file.to_str().unwrap();
+    let child = start(&["record", path, "--types", "process,loss"], "recording to");
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let (mark, padding) = (mark("stopped"), "x".repeat(20_000));
+
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let stopped = Instant::now();
+    let mut executed = 0;
+    // At least what the ring of 8 MiB does not hold.
+    while stopped.elapsed() < Duration::from_secs(5) || executed < 600 {
+        let mut command = Command::new("/bin/true");
+        assert!(command.args([&mark, &padding]).status().unwrap().success());
+        executed += 1;
+    }
+    kill(pid, Signal::SIGCONT).unwrap();
+    let last = format!("{mark}-last");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !std::fs::read_to_string(&file).unwrap().contains(&last) {
+        assert!(Instant::now() < deadline, "the last execution is not there");
+        // The first ones may find the ring still full.
+        execute(&last);
+    }
+    interrupt(child);
+
+    let mut documents = lines(&std::fs::read(&file).unwrap());
+    let books = documents.pop().unwrap()["books"].take();
+    let (losses, executions): (Vec<_>, Vec<_>) =
+        documents.iter().partition(|event| event["type"] == "loss");
+    let told = |reason: &str| -> u64 {
+        let events = losses.iter().map(|event| &event["data"]);
+        events
+            .filter(|loss| loss["stream"] == "process" && loss["reason"] == reason)
+            .map(|loss| loss["count"].as_u64().unwrap())
+            .sum()
+    };
+    let dropped = books["process"]["dropped"].as_object().unwrap();
+    assert!(!dropped.is_empty());
+    for (reason, count) in dropped {
+        assert_eq!(told(reason), count.as_u64().unwrap(), "{reason}");
+    }
+    let lost: u64 = dropped.values().filter_map(Value::as_u64).sum();
+    assert_eq!(
+        books["process"]["emitted"].as_u64().unwrap(),
+        executions.len() as u64 + lost
+    );
+    let seen = executions.iter().filter(|event| {
+        let command = event["data"]["command"].as_str();
+        command.is_some_and(|command| command.contains(&format!("{mark} ")))
+    });
+    assert!(seen.count() as u64 + lost >= executed);
+}
+
+#[test]
 fn a_recording_stays_within_its_bounds() {
     if !root("a_recording_stays_within_its_bounds") {
         return;
@@ -276,6 +338,31 @@ fn a_peer_that_is_not_installed_is_a_note_and_no_failure() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let notes = report["notes"].to_string();
     assert!(notes.contains("install auditd") && notes.contains("install bpftrace"));
+    assert!(output.status.success());
+}
+
+#[test]
+fn churn_that_is_interrupted_tells_what_there_is_and_idling_has_a_row_per_thread() {
+    if !root("churn_that_is_interrupted_tells_what_there_is_and_idling_has_a_row_per_thread") {
+        return;
+    }
+    let _alone = ALONE.lock();
+    let child = start(&["bench", "churn", "--count", "20", "--json"], "rounds of");
+    let output = interrupt(child);
+    let churn: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let looks = churn["looks"].as_array().unwrap();
+    assert!(!looks.is_empty());
+    assert_eq!(looks[0]["operations"], 60);
+    assert!(looks[0]["memory"]["pss_bytes"].as_u64().unwrap() > 0);
+    assert_eq!(churn["drops"], Value::Array(Vec::new()));
+    assert!(output.status.success());
+
+    let output = run(&["bench", "idle", "--seconds", "1", "--json"]);
+    let idle: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let threads = idle["threads"].as_object().unwrap();
+    for stream in ["process", "connection", "file", "loginlog", "inventory"] {
+        assert!(threads.contains_key(stream), "{stream} in {idle}");
+    }
     assert!(output.status.success());
 }
 

@@ -30,7 +30,7 @@ pub struct Event {
     /// When the server made it durable, by the server's clock.
     #[schema(value_type = String, format = DateTime)]
     pub ingested_at: Timestamp,
-    /// `process`, `connection`, `file`, `loginlog`, `dns`, `syscall` or `exit`.
+    /// `process`, `connection`, `file`, `loginlog`, `dns`, `syscall`, `exit` or `loss`.
     #[serde(rename = "type")]
     #[schema(value_type = String)]
     pub kind: EventType,
@@ -50,6 +50,7 @@ impl From<yinglong_model::Event> for Event {
             event::EventData::Dns(data) => serde_json::to_value(data),
             event::EventData::Syscall(data) => serde_json::to_value(data),
             event::EventData::Exit(data) => serde_json::to_value(data),
+            event::EventData::Loss(data) => serde_json::to_value(data),
         };
         Self {
             id: event.id.to_string(),

@@ -141,6 +141,8 @@ impl Matcher {
                 self.other
                     .find(&["query"], element, &mut scratch.other, any)
             }
+            // Nobody's doing, so nothing of it is on a list.
+            Source::Event(EventType::Loss) => None,
             Source::Event(EventType::File) => self.find_hash("hash", element).or_else(|| {
                 let is_path = |number: usize| self.is_hash.get(number) == Some(&false);
                 self.file

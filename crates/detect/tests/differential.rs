@@ -141,7 +141,7 @@ proptest! {
     #[test]
     fn s14_no_value_panics_the_engine(
         kind in prop::sample::select(vec![
-            "process", "connection", "file", "loginlog", "dns", "syscall", "exit", "userlist", "listening",
+            "process", "connection", "file", "loginlog", "dns", "syscall", "exit", "loss", "userlist", "listening",
             "service", "startup", "crontab", "processlist", "unknown",
         ]),
         windows in any::<bool>(),

@@ -73,11 +73,13 @@ pub enum EventType {
     Syscall,
     /// A process ended.
     Exit,
+    /// Observations were lost.
+    Loss,
 }
 
 impl EventType {
     /// All of them, in the order of the contract.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Process,
         Self::Connection,
         Self::File,
@@ -85,6 +87,7 @@ impl EventType {
         Self::Dns,
         Self::Syscall,
         Self::Exit,
+        Self::Loss,
     ];
 
     /// Name used in documents, rules and search.
@@ -97,6 +100,7 @@ impl EventType {
             Self::Dns => "dns",
             Self::Syscall => "syscall",
             Self::Exit => "exit",
+            Self::Loss => "loss",
         }
     }
 }
@@ -119,6 +123,8 @@ pub enum EventData {
     Syscall(Box<Syscall>),
     /// A process ended.
     Exit(Box<Exit>),
+    /// Observations were lost.
+    Loss(Box<Loss>),
 }
 
 impl EventData {
@@ -132,6 +138,7 @@ impl EventData {
             Self::Dns(_) => EventType::Dns,
             Self::Syscall(_) => EventType::Syscall,
             Self::Exit(_) => EventType::Exit,
+            Self::Loss(_) => EventType::Loss,
         }
     }
 
@@ -146,6 +153,7 @@ impl EventData {
             Self::Dns(data) => data.field(name),
             Self::Syscall(data) => data.field(name),
             Self::Exit(data) => data.field(name),
+            Self::Loss(data) => data.field(name),
         }
     }
 
@@ -159,6 +167,7 @@ impl EventData {
             EventType::Dns => Dns::FIELDS,
             EventType::Syscall => Syscall::FIELDS,
             EventType::Exit => Exit::FIELDS,
+            EventType::Loss => Loss::FIELDS,
         }
     }
 
@@ -183,6 +192,7 @@ impl EventData {
             Self::Dns(data) => Dns::READERS.get(place).and_then(|read| read(data)),
             Self::Syscall(data) => Syscall::READERS.get(place).and_then(|read| read(data)),
             Self::Exit(data) => Exit::READERS.get(place).and_then(|read| read(data)),
+            Self::Loss(data) => Loss::READERS.get(place).and_then(|read| read(data)),
         }
     }
 
@@ -196,6 +206,7 @@ impl EventData {
             EventType::Dns => Dns::DERIVED,
             EventType::Syscall => Syscall::DERIVED,
             EventType::Exit => Exit::DERIVED,
+            EventType::Loss => Loss::DERIVED,
         }
     }
 }
@@ -290,10 +301,12 @@ macro_rules! fields {
 
 mod dns;
 mod exit;
+mod loss;
 mod syscall;
 
 pub use dns::Dns;
 pub use exit::Exit;
+pub use loss::Loss;
 pub use syscall::Syscall;
 
 /// An execution.

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub enum DropReason {
     /// The kernel's ring was full because the reader was too slow.
     RingFull,
+    /// The kernel's ring was filling up, and its control group had had a fair share of it.
+    OverShare,
     /// A packet capture buffer was full.
     CaptureFull,
     /// A kernel notification queue overflowed; the number is a lower bound.
@@ -23,6 +25,8 @@ pub enum DropReason {
     AgentDown,
     /// The spool reached its size limit, or its disk is full.
     SpoolFull,
+    /// The spool was filling up, and room was kept for what is worth more.
+    Shed,
     /// Larger than a record may be.
     TooLarge,
     /// Bytes from the source that make no sense.
@@ -38,13 +42,15 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::RingFull,
+        Self::OverShare,
         Self::CaptureFull,
         Self::QueueOverflow,
         Self::AgentKilled,
         Self::AgentDown,
         Self::SpoolFull,
+        Self::Shed,
         Self::TooLarge,
         Self::Malformed,
         Self::Rejected,
@@ -56,11 +62,13 @@ impl DropReason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::RingFull => "ring_full",
+            Self::OverShare => "over_share",
             Self::CaptureFull => "capture_full",
             Self::QueueOverflow => "queue_overflow",
             Self::AgentKilled => "agent_killed",
             Self::AgentDown => "agent_down",
             Self::SpoolFull => "spool_full",
+            Self::Shed => "shed",
             Self::TooLarge => "too_large",
             Self::Malformed => "malformed",
             Self::Rejected => "rejected",
@@ -73,6 +81,21 @@ impl DropReason {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == name)
     }
+}
+
+/// Whose observations something is about, as far as it is known.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Origin {
+    /// Identity of a container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_id: Option<String>,
+    /// Control group path, version 2 hierarchy; `pid:[N]` for a process namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// User name or number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// Books of one stream.
@@ -110,7 +133,7 @@ impl StreamLedger {
 }
 
 /// Books of an agent, per stream (`process`, `connection`, `file`, `loginlog`, `dns`, `syscall`, `exit`, `inventory`,
-/// `scan`).
+/// `scan`, `loss`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Ledger {

@@ -61,6 +61,7 @@ pub mod scan;
 pub mod statistics;
 pub mod task;
 pub mod timestamp;
+pub mod worth;
 
 pub use alert::Alert;
 pub use event::{Event, EventData, EventType};
@@ -69,3 +70,4 @@ pub use inventory::{Inventory, InventoryType};
 pub use ledger::{DropReason, Ledger};
 pub use record::{Observation, Record};
 pub use timestamp::Timestamp;
+pub use worth::Worth;

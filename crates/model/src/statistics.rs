@@ -34,7 +34,7 @@ pub const fn event_key(event_type: EventType) -> Option<&'static str> {
         EventType::Dns => Some("query"),
         EventType::Syscall => Some("call_name"),
         EventType::Exit => Some("exit_name"),
-        EventType::File => None,
+        EventType::File | EventType::Loss => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use prost::Message as _;
 use yinglong_model::{
     EventData, Inventory, InventoryType, Observation, Timestamp,
-    event::{Connection, Direction, Dns, Exit, File, Login, Process, Protocol, Syscall},
+    event::{Connection, Direction, Dns, Exit, File, Login, Loss, Process, Protocol, Syscall},
 };
 
 use crate::v1::{self, record};
@@ -61,6 +61,7 @@ pub fn decode_record(bytes: &[u8]) -> Result<(Timestamp, Observation), Error> {
             event(EventData::Syscall(Box::new(syscall_from_wire(data))))
         }
         record::Observation::Exit(data) => event(EventData::Exit(Box::new(exit_from_wire(data)))),
+        record::Observation::Loss(data) => event(EventData::Loss(Box::new(loss_from_wire(data)))),
         record::Observation::Inventory(data) => Observation::Inventory(inventory_from_wire(data)?),
     };
     Ok((Timestamp::from_nanos(wire.observed_at_ns), observation))
@@ -75,6 +76,7 @@ fn event_to_wire(data: &EventData) -> record::Observation {
         EventData::Dns(data) => record::Observation::Dns(dns_to_wire(data)),
         EventData::Syscall(data) => record::Observation::Syscall(syscall_to_wire(data)),
         EventData::Exit(data) => record::Observation::Exit(exit_to_wire(data)),
+        EventData::Loss(data) => record::Observation::Loss(loss_to_wire(data)),
     }
 }
 
@@ -193,6 +195,14 @@ same_fields!(exit_to_wire, exit_from_wire, Exit, Exit {
     start_time_ns: |m| m.start_time.map(Timestamp::nanos),
     start_time: |w| w.start_time_ns.map(Timestamp::from_nanos));
 
+same_fields!(loss_to_wire, loss_from_wire, Loss, Loss {
+    stream, reason, count, container_id, cgroup, user,
+},
+    from_ns: |m| m.from.nanos(),
+    from: |w| Timestamp::from_nanos(w.from_ns),
+    to_ns: |m| m.to.nanos(),
+    to: |w| Timestamp::from_nanos(w.to_ns));
+
 fn inventory_to_wire(inventory: &Inventory) -> v1::Inventory {
     v1::Inventory {
         kind: inventory.kind.as_str().to_owned(),
@@ -280,6 +290,15 @@ mod tests {
             start_time: Some(Timestamp::from_nanos(9)),
             max_rss_bytes: Some(u64::MAX),
             ..Exit::default()
+        }))));
+        check(event(EventData::Loss(Box::new(Loss {
+            stream: "connection".into(),
+            reason: "over_share".into(),
+            count: 312,
+            from: Timestamp::from_nanos(-5),
+            to: Timestamp::from_nanos(7),
+            cgroup: Some("/a".into()),
+            ..Loss::default()
         }))));
         let element = [("name".to_owned(), "root".to_owned())]
             .into_iter()

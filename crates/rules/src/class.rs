@@ -30,6 +30,8 @@ impl Class {
     pub const SYSCALL: Self = Self::Source(Source::Event(EventType::Syscall));
     /// Ends of processes.
     pub const EXIT: Self = Self::Source(Source::Event(EventType::Exit));
+    /// Losses.
+    pub const LOSS: Self = Self::Source(Source::Event(EventType::Loss));
 
     /// Name in reports.
     pub const fn as_str(self) -> &'static str {

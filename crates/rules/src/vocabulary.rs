@@ -91,7 +91,7 @@ impl Source {
                 field == "name"
             }
             Self::Event(EventType::File) => field == "actor_name",
-            Self::Event(EventType::Loginlog) | Self::Inventory(_) => false,
+            Self::Event(EventType::Loginlog | EventType::Loss) | Self::Inventory(_) => false,
         }
     }
 
@@ -126,7 +126,7 @@ impl Source {
                 "pid" | "ppid" | "uid" | "euid" | "gid" | "session" | "loginuid" | "actor_pid"
                 | "target_pid" | "auid" | "server_port" | "size" | "exit_code" | "remote_port"
                 | "source_port" | "destination_port" | "duration_ms" | "user_ms" | "system_ms"
-                | "max_rss_bytes",
+                | "max_rss_bytes" | "count",
             ) => Domain::Number,
             _ => Domain::Text,
         }

@@ -22,6 +22,7 @@ pub mod network;
 pub mod probe;
 pub mod process;
 pub mod ring;
+mod share;
 mod standing;
 pub mod syscall;
 pub mod text;

@@ -17,7 +17,9 @@ use std::{
     time::Duration,
 };
 
-use yinglong_model::{DropReason, Observation, config::AgentConfig, host::SensorStatus};
+use yinglong_model::{
+    DropReason, Observation, config::AgentConfig, host::SensorStatus, ledger::Origin,
+};
 
 /// Something that observes a host.
 pub trait Sensor: Send {
@@ -45,7 +47,12 @@ pub trait Outlet {
 
     /// Counts a loss of the other stream of a sensor that feeds two. What is emitted counts in the
     /// stream of its type in any case. An outlet that keeps no books by stream counts all in one.
-    fn lose_of(&mut self, _stream: &'static str, reason: DropReason, count: u64) {
+    fn lose_in(&mut self, _stream: &'static str, reason: DropReason, count: u64) {
+        self.lose(reason, count);
+    }
+
+    /// Counts a loss of this sensor's stream, and says whose observations it was.
+    fn lose_of(&mut self, reason: DropReason, _origin: &Origin, count: u64) {
         self.lose(reason, count);
     }
 

@@ -182,7 +182,8 @@ impl Intelligence {
             | EventType::Loginlog
             | EventType::Dns
             | EventType::Syscall
-            | EventType::Exit => &self.0.addresses,
+            | EventType::Exit
+            | EventType::Loss => &self.0.addresses,
         }
     }
 

@@ -7,7 +7,8 @@
 //!   wanted, until they are released.
 //! - **Invariants**: sequence numbers are dense from 1 within an epoch and never reused. A sealed
 //!   segment never changes. The newest note (`meta`) is always in the newest segments, so that old
-//!   ones can be deleted.
+//!   ones can be deleted. Notes alone do not make a spool grow without end: a segment of nothing but
+//!   notes is replaced as a whole by one with the newest.
 //! - **Format**: segments `<first sequence, 20 digits>.seg`, little-endian. Header: magic
 //!   `YLSPOOL1` | epoch (u128) | first sequence (u64) | crc32c (u32). Then frames: length (u32) |
 //!   crc32c of the body (u32) | body. Body: first sequence (u64) | number of records (u32) | length
@@ -23,7 +24,7 @@ mod frame;
 mod segment;
 mod spool;
 
-pub use spool::{Options, Recovery, Spool, Usage};
+pub use spool::{Options, Recovery, Room, Spool, Usage};
 
 use std::path::PathBuf;
 

@@ -48,7 +48,11 @@ pub(crate) fn path_of(dir: &Path, first_seq: u64) -> PathBuf {
 impl Segment {
     /// Makes a new segment file with its header.
     pub(crate) fn create(dir: &Path, epoch: u128, first_seq: u64) -> Result<Self, Error> {
-        let path = path_of(dir, first_seq);
+        Self::create_at(path_of(dir, first_seq), epoch, first_seq)
+    }
+
+    /// The same, in a file of any name.
+    pub(crate) fn create_at(path: PathBuf, epoch: u128, first_seq: u64) -> Result<Self, Error> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)

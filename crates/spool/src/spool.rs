@@ -47,6 +47,18 @@ pub struct Usage {
     pub bytes: u64,
 }
 
+/// How much more a spool can take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Room {
+    /// Bytes on disk, with those that a note like the last one will take.
+    pub used_bytes: u64,
+    /// What it can have altogether: the size limit, or less when the disk has less.
+    pub limit_bytes: u64,
+}
+
+/// Size at which a segment that holds notes only is replaced, in bytes; less in a small spool.
+const NOTES_BYTES: u64 = 256 << 10;
+
 /// Cheap to clone; all clones are the same queue.
 #[derive(Debug, Clone)]
 pub struct Spool(Arc<Shared>);
@@ -83,6 +95,13 @@ impl State {
 
     fn next_seq(&self) -> u64 {
         self.segments.back().map_or(1, |segment| segment.next_seq)
+    }
+
+    /// Whether the newest segment holds notes only.
+    fn holds_notes_only(&self) -> bool {
+        self.segments
+            .back()
+            .is_some_and(|segment| segment.first_seq == segment.next_seq)
     }
 
     fn bytes(&self) -> u64 {
@@ -194,7 +213,18 @@ impl Spool {
             });
         }
         let length = state.active().length;
-        if length > HEADER_BYTES && length + frame_bytes > self.0.options.segment_bytes {
+        let notes_bytes = self.notes_bytes();
+        if records.is_empty() && state.holds_notes_only() {
+            if length + frame_bytes > notes_bytes {
+                self.renew(&mut state, note)?;
+                return Ok(state.next_seq() - 1);
+            }
+        } else if records.is_empty()
+            && used_bytes + frame_bytes + notes_bytes > self.limit_bytes(used_bytes)
+        {
+            // Full: what follows until there is room are notes, in a segment that can be replaced.
+            self.rotate(&mut state)?;
+        } else if length > HEADER_BYTES && length + frame_bytes > self.0.options.segment_bytes {
             self.rotate(&mut state)?;
         }
         self.write_frame(&mut state, records, note)?;
@@ -325,6 +355,39 @@ impl Spool {
         self.lock().released
     }
 
+    /// How much more it can take. Asks the file system, which costs a microsecond.
+    pub fn room(&self) -> Room {
+        let (used_bytes, note_bytes) = {
+            let state = self.lock();
+            (state.bytes(), state.note.len())
+        };
+        let note_bytes = (frame::PREFIX_BYTES + frame::body_bytes::<&[u8]>(&[], &[])) + note_bytes;
+        Room {
+            used_bytes: used_bytes + note_bytes as u64,
+            limit_bytes: self.limit_bytes(used_bytes),
+        }
+    }
+
+    /// What a spool that has `used_bytes` can have altogether.
+    fn limit_bytes(&self, used_bytes: u64) -> u64 {
+        let free = nix::sys::statvfs::statvfs(&self.0.dir).map_or(u64::MAX, |disk| {
+            disk.blocks_available().saturating_mul(disk.fragment_size())
+        });
+        self.0
+            .options
+            .max_bytes
+            .min(used_bytes.saturating_add(free))
+    }
+
+    fn notes_bytes(&self) -> u64 {
+        let Options {
+            segment_bytes,
+            max_bytes,
+            ..
+        } = self.0.options;
+        NOTES_BYTES.min(segment_bytes).min(max_bytes / 64)
+    }
+
     /// How much it holds.
     pub fn usage(&self) -> Usage {
         let state = self.lock();
@@ -356,6 +419,37 @@ impl Spool {
             && let Some(segment) = state.segments.pop_back()
         {
             fs::remove_file(&segment.path).map_err(failed("remove", &segment.path))?;
+        }
+        written
+    }
+
+    /// Replaces the newest segment, which holds notes only, by one with this note, or the newest
+    /// there is. A crash leaves one or the other.
+    fn renew(&self, state: &mut State, note: &[u8]) -> Result<(), Error> {
+        if !note.is_empty() {
+            state.note = note.to_vec();
+        }
+        let next_seq = state.next_seq();
+        let path = segment::path_of(&self.0.dir, next_seq);
+        let new_path = path.with_extension("new");
+        let segment = Segment::create_at(new_path.clone(), self.0.epoch, next_seq)?;
+        let replaced = state.segments.pop_back();
+        state.segments.push_back(segment);
+        let newest = std::mem::take(&mut state.note);
+        let written = self
+            .write_frame::<&[u8]>(state, &[], &newest)
+            .and_then(|()| {
+                let active = state.active();
+                active.file.sync_data().map_err(failed("sync", &new_path))?;
+                fs::rename(&new_path, &path).map_err(failed("rename", &new_path))?;
+                active.path = path;
+                sync_dir(&self.0.dir)
+            });
+        state.note = newest;
+        if written.is_err() && state.active().path == new_path {
+            state.segments.pop_back();
+            state.segments.extend(replaced);
+            let _ = fs::remove_file(&new_path);
         }
         written
     }

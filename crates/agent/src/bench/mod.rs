@@ -9,7 +9,9 @@
 //! - **Not here**: other products' settings; they are given one rule and put back as they were.
 
 mod audit;
-mod bpftrace;
+pub mod churn;
+pub mod idle;
+mod listener;
 pub mod machine;
 mod observer;
 pub mod report;
@@ -27,7 +29,7 @@ use anyhow::Context as _;
 pub use self::observer::serve;
 use self::{
     audit::Audit,
-    bpftrace::Bpftrace,
+    listener::Listener,
     machine::Peak,
     observer::Observer,
     report::{Report, Run, Series},
@@ -48,6 +50,10 @@ pub enum Watcher {
     Auditd,
     /// bpftrace with one probe.
     Bpftrace,
+    /// fatrace: fanotify, printed.
+    Fatrace,
+    /// tcpdump: requests for connections, by libpcap into a file.
+    Tcpdump,
 }
 
 impl Watcher {
@@ -58,6 +64,8 @@ impl Watcher {
             Self::Agent => "agent",
             Self::Auditd => "auditd",
             Self::Bpftrace => "bpftrace",
+            Self::Fatrace => "fatrace",
+            Self::Tcpdump => "tcpdump",
         }
     }
 }
@@ -93,7 +101,7 @@ pub fn run(plan: &Plan, stop: &AtomicBool, tell: &dyn Fn(&str)) -> anyhow::Resul
             let token = format!("{:08x}", rand::random::<u32>());
             let run = match watched(plan, *watcher, &token) {
                 Ok(run) => run,
-                Err(error) if matches!(watcher, Watcher::Auditd | Watcher::Bpftrace) => {
+                Err(error) if !matches!(watcher, Watcher::None | Watcher::Agent) => {
                     if round == 0 {
                         let name = watcher.as_str();
                         report.notes.push(format!("{name} was left out: {error:#}"));
@@ -158,16 +166,16 @@ fn watched(plan: &Plan, watcher: Watcher, token: &str) -> anyhow::Result<Run> {
             audit.tell(&order, &mut run)?;
             Ok(run)
         }
-        Watcher::Bpftrace => {
-            let mut trace = Bpftrace::start(&order)?;
-            let peak = Peak::watch(trace.pid());
-            let before = machine::cpu_ms(trace.pid());
+        Watcher::Bpftrace | Watcher::Fatrace | Watcher::Tcpdump => {
+            let mut listener = Listener::start(watcher, &order)?;
+            let peak = Peak::watch(listener.pid());
+            let before = machine::cpu_ms(listener.pid());
             let figures = storm::spawn(&order)?;
             let mut run = Run::new(&order, &figures);
             thread::sleep(Duration::from_secs(1));
-            run.watcher_cpu_ms = Some(machine::cpu_ms(trace.pid()).saturating_sub(before));
+            run.watcher_cpu_ms = Some(machine::cpu_ms(listener.pid()).saturating_sub(before));
             run.memory(Some(peak.end()));
-            run.captured(trace.end(&order)?);
+            run.captured(listener.end(&order)?);
             Ok(run)
         }
     }

@@ -31,13 +31,15 @@ const NEARLY_EMPTY_BYTES: u64 = 128 << 10;
 const SPOOL_BYTES: u64 = 16 << 30;
 
 /// The other side: observes into `state`, answers each line of input with a snapshot, ends with the
-/// input. `watched` is watched for changes besides what always is.
+/// input. `watched` is watched for changes besides what always is. What is in the spool stays there
+/// unless `release`.
 ///
 /// # Errors
 /// The sensors cannot be started.
 pub fn serve(
     state: &Path,
     watched: &Path,
+    release: bool,
     input: impl BufRead,
     mut output: impl Write,
 ) -> anyhow::Result<()> {
@@ -55,6 +57,7 @@ pub fn serve(
     answer(&local)?;
     for line in input.lines() {
         line?;
+        while release && local.drain(Duration::ZERO, |_| Ok(()))? > 0 {}
         answer(&local)?;
     }
     local.stop();
@@ -72,7 +75,17 @@ pub(super) struct Observer {
 }
 
 impl Observer {
+    /// Starts an agent that keeps everything in its spool, for counting.
     pub(super) fn start(folder: &Path) -> anyhow::Result<Self> {
+        Self::with(folder, &[])
+    }
+
+    /// Starts an agent that lets go of its spool whenever it is asked.
+    pub(super) fn start_releasing(folder: &Path) -> anyhow::Result<Self> {
+        Self::with(folder, &["--release"])
+    }
+
+    fn with(folder: &Path, options: &[&str]) -> anyhow::Result<Self> {
         let state = folder.join("agent");
         let watched = folder.join("storm");
         for path in [&state, &watched] {
@@ -82,6 +95,7 @@ impl Observer {
         let mut command = Command::new(program);
         command
             .args(["bench", "observe"])
+            .args(options)
             .arg(&state)
             .arg(&watched)
             .stdin(Stdio::piped())

@@ -1,11 +1,11 @@
 //! `yinglong-agent bench`: what the agent costs this machine and what it misses.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use clap::{Subcommand, ValueEnum};
 use yinglong_agent::bench::{
-    self, Plan, Watcher,
+    self, Plan, Watcher, churn, idle,
     storm::{self, Kind, Order},
 };
 
@@ -21,12 +21,22 @@ pub(crate) struct Args {
 enum What {
     /// The same storm, alternately without and with the agent's sensors.
     Storm(Storm),
+    /// Small storms of every kind for a long time: whether the agent's memory grows.
+    Churn(Churn),
+    /// What the agent costs while nothing happens.
+    Idle(Idle),
     /// The storm itself, in a process of its own.
     #[command(hide = true)]
     Work { order: String },
     /// The measured agent.
     #[command(hide = true)]
-    Observe { state: PathBuf, watched: PathBuf },
+    Observe {
+        state: PathBuf,
+        watched: PathBuf,
+        /// Let go of what is in the spool whenever asked.
+        #[arg(long)]
+        release: bool,
+    },
 }
 
 /// Starts its own sensors with a temporary folder and tells no server. Needs root, as the agent does.
@@ -44,11 +54,36 @@ struct Storm {
     /// Workers, each pinned to a processor; as many as there are processors, up to 16, unless given.
     #[arg(long)]
     workers: Option<usize>,
-    /// Who watches besides the agent: none is the baseline. auditd and bpftrace are used if they
-    /// are installed, and left as they were.
+    /// Who watches besides the agent: none is the baseline. Peers are used if they are installed
+    /// and have something to say about this kind of storm, and are left as they were.
     #[arg(long, value_delimiter = ',', default_value = "none")]
     beside: Vec<Beside>,
     /// As JSON, with every run.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Ends with status 1 when the agent lost something, or its books do not balance.
+#[derive(Debug, clap::Args)]
+struct Churn {
+    /// How long, in minutes.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1440))]
+    minutes: u32,
+    /// Operations of each kind per round; a round follows the other by a second.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    count: u32,
+    /// As JSON, with every look.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Figures are worth what the machine is quiet: what the agent observed meanwhile is told.
+#[derive(Debug, clap::Args)]
+struct Idle {
+    /// How long, in seconds.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    seconds: u32,
+    /// As JSON.
     #[arg(long)]
     json: bool,
 }
@@ -71,6 +106,10 @@ enum Beside {
     Auditd,
     /// bpftrace with one probe.
     Bpftrace,
+    /// fatrace, which prints what fanotify tells.
+    Fatrace,
+    /// tcpdump, which writes down requests for connections.
+    Tcpdump,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
@@ -84,12 +123,50 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             ))?;
             Ok(ExitCode::SUCCESS)
         }
-        What::Observe { state, watched } => {
+        What::Churn(churn) => endure(churn),
+        What::Idle(idle) => watch(idle),
+        What::Observe {
+            state,
+            watched,
+            release,
+        } => {
             let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
-            bench::serve(state, watched, input, output)?;
+            bench::serve(state, watched, *release, input, output)?;
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Time for first lists, which are no part of idling.
+const SETTLE: Duration = Duration::from_secs(5);
+
+fn watch(args: &Idle) -> anyhow::Result<ExitCode> {
+    let idle = idle::idle(SETTLE, Duration::from_secs(u64::from(args.seconds)))?;
+    if args.json {
+        print(&format!("{}\n", serde_json::to_string(&idle)?))?;
+    } else {
+        print(&idle.table())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn endure(args: &Churn) -> anyhow::Result<ExitCode> {
+    let stop = stop_on_signals()?;
+    let plan = churn::Plan {
+        time: Duration::from_secs(60 * u64::from(args.minutes)),
+        count: args.count,
+        workers: storm::cpus()?.len().min(16),
+    };
+    let churn = churn::churn(&plan, &stop, &|line| eprintln!("{line}"))?;
+    if args.json {
+        print(&format!("{}\n", serde_json::to_string(&churn)?))?;
+    } else {
+        print(&churn.table())?;
+    }
+    Ok(match churn.drops.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 fn measure(args: &Storm) -> anyhow::Result<ExitCode> {
@@ -107,6 +184,8 @@ fn measure(args: &Storm) -> anyhow::Result<ExitCode> {
             Beside::None => Watcher::None,
             Beside::Auditd => Watcher::Auditd,
             Beside::Bpftrace => Watcher::Bpftrace,
+            Beside::Fatrace => Watcher::Fatrace,
+            Beside::Tcpdump => Watcher::Tcpdump,
         };
         if !watchers.contains(&watcher) {
             watchers.push(watcher);

@@ -78,6 +78,8 @@ pub(crate) enum Stream {
     Syscall,
     /// Ends of processes.
     Exit,
+    /// Reports of losses.
+    Loss,
     /// Lists of what the host has.
     Inventory,
 }
@@ -92,6 +94,7 @@ impl Stream {
             Self::Dns => "dns",
             Self::Syscall => "syscall",
             Self::Exit => "exit",
+            Self::Loss => "loss",
             Self::Inventory => "inventory",
         }
     }

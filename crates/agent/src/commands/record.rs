@@ -29,7 +29,7 @@ pub(crate) struct Args {
     file: PathBuf,
     #[command(flatten)]
     follow: Follow,
-    /// Record these only: process, connection, file, loginlog, dns, syscall, exit.
+    /// Record these only: process, connection, file, loginlog, dns, syscall, exit, loss.
     #[arg(long, value_delimiter = ',')]
     types: Vec<Stream>,
     /// End after so many seconds; otherwise on Ctrl-C.

@@ -58,7 +58,8 @@ impl Feed {
             | EventData::Loginlog(_)
             | EventData::Dns(_)
             | EventData::Syscall(_)
-            | EventData::Exit(_) => {}
+            | EventData::Exit(_)
+            | EventData::Loss(_) => {}
         }
     }
 

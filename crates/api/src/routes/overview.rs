@@ -107,6 +107,8 @@ pub struct EventHour {
     pub syscall: u64,
     /// Ends of processes.
     pub exit: u64,
+    /// Reports of losses.
+    pub loss: u64,
 }
 
 /// The event store.
@@ -168,7 +170,7 @@ fn of(app: &App, now: Timestamp) -> Result<Overview> {
             Level::Hint => &mut levels.hint,
         } += count;
     }
-    let mut event_hours: BTreeMap<Timestamp, [u64; 7]> = hours(since);
+    let mut event_hours: BTreeMap<Timestamp, [u64; 8]> = hours(since);
     for bucket in events.histogram(&Query::default().since(Some(since)), HOUR)? {
         let Some(counts) = event_hours.get_mut(&hour_of(bucket.start)) else {
             continue;
@@ -218,7 +220,19 @@ fn of(app: &App, now: Timestamp) -> Result<Overview> {
         events_per_hour: event_hours
             .into_iter()
             .map(
-                |(start, [process, connection, file, loginlog, dns, syscall, exit])| EventHour {
+                |(
+                    start,
+                    [
+                        process,
+                        connection,
+                        file,
+                        loginlog,
+                        dns,
+                        syscall,
+                        exit,
+                        loss,
+                    ],
+                )| EventHour {
                     start,
                     process,
                     connection,
@@ -227,6 +241,7 @@ fn of(app: &App, now: Timestamp) -> Result<Overview> {
                     dns,
                     syscall,
                     exit,
+                    loss,
                 },
             )
             .collect(),

@@ -131,6 +131,15 @@ pub(crate) fn row(event: &Event) -> [String; 4] {
             field("name"),
             field("pid")
         ),
+        "loss" => format!(
+            "{} {} not recorded: {} {}",
+            field("count"),
+            field("stream"),
+            field("reason"),
+            [field("container_id"), field("cgroup"), field("user")]
+                .join(" ")
+                .trim()
+        ),
         "syscall" => format!(
             "{} {} {} {} [{}]",
             field("call"),

@@ -110,7 +110,10 @@ impl<'a> Subject<'a> {
                 pid: exit.pid,
                 name: &exit.name,
             },
-            EventData::Connection(_) | EventData::Dns(_) | EventData::Syscall(_) => Self::Nobody,
+            EventData::Connection(_)
+            | EventData::Dns(_)
+            | EventData::Syscall(_)
+            | EventData::Loss(_) => Self::Nobody,
             // A failed login starts no session.
             EventData::Loginlog(login) if login.status => Self::Login {
                 session: None,

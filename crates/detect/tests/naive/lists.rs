@@ -57,6 +57,7 @@ impl Loop {
                 .hash("hash", element)
                 .or_else(|| found(&self.paths, &["path"], element)),
             Source::Inventory(InventoryType::Crontab) => found(&self.jobs, &["command"], element),
+            Source::Event(EventType::Loss) => None,
             Source::Event(EventType::Dns) => found(&self.other, &["query"], element),
             Source::Inventory(InventoryType::Sshkey) => {
                 found(&self.other, &["fingerprint"], element)

@@ -242,6 +242,12 @@ pub(super) const OWN: &[Own] = &[
         ],
         unfilled: &[],
     },
+    Own {
+        kind: EventType::Loss,
+        system: System::Linux,
+        named: &[live("User", "user")],
+        unfilled: &[],
+    },
 ];
 
 /// What records of the type SYSCALL in the audit log call the fields of a system call. `key` is
@@ -265,7 +271,9 @@ pub(super) const AUDIT_SYSCALL: &[Named] = &[
 /// Whether agents on a system can send events of a type.
 pub(super) const fn observed(kind: EventType, system: System) -> bool {
     match kind {
-        EventType::Dns | EventType::Syscall | EventType::Exit => matches!(system, System::Linux),
+        EventType::Dns | EventType::Syscall | EventType::Exit | EventType::Loss => {
+            matches!(system, System::Linux)
+        }
         EventType::Process | EventType::Connection | EventType::File | EventType::Loginlog => true,
     }
 }

@@ -7,11 +7,13 @@ use std::{
 };
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use yinglong_sensor::Outlet;
 
 use crate::{
     attached::{self, Aligned, Attached, BpfIds},
     network::control_group_root,
     ring::{Limit, Ring},
+    share::Shares,
 };
 
 /// The compiled programs.
@@ -54,12 +56,18 @@ pub(super) struct Counted {
     pub(super) lost_sent: u64,
     /// Of those received.
     pub(super) lost_received: u64,
+    /// Of those sent, what was turned away because its control group had its share of a crowded
+    /// ring.
+    pub(super) shed_sent: u64,
+    /// Of those received.
+    pub(super) shed_received: u64,
 }
 
 /// The attached programs.
 pub(super) struct Kernel {
     attached: Attached,
     ring: Ring,
+    shares: Shares,
     wanted: Option<bool>,
     adopted: bool,
 }
@@ -81,6 +89,7 @@ impl Kernel {
         let bytes = usize::try_from(records.max_entries()).unwrap_or_default();
         let ring = Ring::map(records.as_fd(), bytes).map_err(Error::Ring)?;
         Ok(Self {
+            shares: Shares::open(&attached),
             attached,
             ring,
             wanted: None,
@@ -143,8 +152,15 @@ impl Kernel {
             sum.received += word();
             sum.lost_sent += word();
             sum.lost_received += word();
+            sum.shed_sent += word();
+            sum.shed_received += word();
         }
         Ok(sum)
+    }
+
+    /// Tells of questions turned away since the last time.
+    pub(super) fn tell_shed(&mut self, count: u64, outlet: &mut dyn Outlet) {
+        self.shares.tell(&self.attached, count, outlet);
     }
 
     /// Goes back to what was given up last, or to `position` if that is later.

@@ -18,6 +18,8 @@ pub(super) struct Mark {
     pub(super) lost: u64,
     /// Questions that were read and not told yet.
     pub(super) waiting: u64,
+    /// Questions that were turned away in favour of other control groups, as far as they were told.
+    pub(super) shed: u64,
 }
 
 impl Mark {
@@ -36,8 +38,9 @@ impl fmt::Display for Mark {
             position,
             lost,
             waiting,
+            shed,
         } = self;
-        write!(f, "{boot}:{ring}:{position}:{lost}:{waiting}")
+        write!(f, "{boot}:{ring}:{position}:{lost}:{waiting}:{shed}")
     }
 }
 
@@ -55,6 +58,8 @@ impl FromStr for Mark {
             position: number().ok_or(())?,
             lost: number().ok_or(())?,
             waiting: number().ok_or(())?,
+            // Marks of older agents end before it; their programs turned nothing away.
+            shed: number().unwrap_or_default(),
         })
     }
 }
@@ -71,6 +76,7 @@ mod tests {
             position: 4096,
             lost: 3,
             waiting: 2,
+            shed: 1,
         };
         let text = mark.to_string();
         assert_eq!(Mark::of_boot("0b-1", Some(&text)), Some(mark));

@@ -137,6 +137,7 @@ impl<'a> Run<'a> {
             if adopted && earlier.ring == mark.ring {
                 mark.position = earlier.position;
                 mark.lost = earlier.lost;
+                mark.shed = earlier.shed;
             }
         }
         if let Source::Kernel(kernel) = &mut sensor.source {
@@ -216,6 +217,11 @@ impl<'a> Run<'a> {
                 if counted.lost_sent > self.mark.lost {
                     outlet.lose(DropReason::RingFull, counted.lost_sent - self.mark.lost);
                     self.mark.lost = counted.lost_sent;
+                    self.told = true;
+                }
+                if counted.shed_sent > self.mark.shed {
+                    kernel.tell_shed(counted.shed_sent - self.mark.shed, outlet);
+                    self.mark.shed = counted.shed_sent;
                     self.told = true;
                 }
             }

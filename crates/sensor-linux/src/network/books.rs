@@ -28,6 +28,8 @@ pub(super) struct Mark {
     pub(super) notes: u64,
     /// When the commit was made, since boot.
     pub(super) at: Duration,
+    /// Observations turned away in favour of other control groups.
+    pub(super) shed: u64,
 }
 
 impl Mark {
@@ -53,11 +55,12 @@ impl fmt::Display for Mark {
             dropped,
             notes,
             at,
+            shed,
         } = self;
         let nanos = at.as_nanos();
         write!(
             f,
-            "{boot}:{ring}:{position}:{accounted}:{dropped}:{notes}:{nanos}"
+            "{boot}:{ring}:{position}:{accounted}:{dropped}:{notes}:{nanos}:{shed}"
         )
     }
 }
@@ -78,6 +81,8 @@ impl FromStr for Mark {
             dropped: number()?,
             notes: number()?,
             at: Duration::from_nanos(number()?),
+            // Marks of older agents end before it; their programs turned nothing away.
+            shed: number().unwrap_or_default(),
         })
     }
 }
@@ -123,12 +128,21 @@ impl Books {
         new
     }
 
+    /// Enters what was turned away since the last time, and answers how much that is.
+    pub(super) fn shed_new(&mut self, counted: Counted) -> u64 {
+        let new = counted.shed_observations.saturating_sub(self.mark.shed);
+        self.mark.shed += new;
+        self.mark.accounted += new;
+        new
+    }
+
     /// Observations that are neither read nor dropped nor, the ring being empty, to come.
     pub(super) fn missing(&self, counted: Counted) -> u64 {
         let dropped = counted.lost_observations.saturating_sub(self.mark.dropped);
+        let shed = counted.shed_observations.saturating_sub(self.mark.shed);
         counted
             .observations
-            .saturating_sub(dropped)
+            .saturating_sub(dropped + shed)
             .saturating_sub(self.mark.accounted)
             .saturating_sub(self.held.len() as u64)
     }
@@ -156,6 +170,7 @@ mod tests {
             dropped: 2,
             notes: 9,
             at: Duration::from_nanos(77),
+            shed: 3,
         };
         let text = mark.to_string();
         assert_eq!(Mark::of_ring("b-1", 7, Some(&text)), mark);
@@ -185,11 +200,21 @@ mod tests {
         assert!(!books.give_up(240));
         assert_eq!((books.mark.accounted, books.mark.position), (6, 240));
         assert_eq!(books.missing(counted(9, 4)), 2);
+        let turned_away = Counted {
+            shed_observations: 3,
+            ..counted(12, 4)
+        };
+        assert_eq!(books.missing(turned_away), 2);
+        assert_eq!(
+            (books.shed_new(turned_away), books.shed_new(turned_away)),
+            (3, 0)
+        );
+        assert_eq!(books.missing(turned_away), 2);
 
         // A successor reads what was not given up again.
         let mut books = Books::new(books.mark);
-        assert_eq!(books.missing(counted(9, 4)), 3);
+        assert_eq!(books.missing(turned_away), 3);
         books.read(240);
-        assert_eq!(books.missing(counted(9, 4)), 2);
+        assert_eq!(books.missing(turned_away), 2);
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
+use yinglong_sensor::Outlet;
 
 use super::{
     journal::{self, Note},
@@ -16,6 +17,7 @@ use super::{
 use crate::{
     attached::{self, Attached, BpfIds},
     ring::{Limit, Ring},
+    share::Shares,
 };
 
 /// Records read in one go: an eighth of the ring.
@@ -45,6 +47,7 @@ pub(super) enum Error {
 pub(super) struct Kernel {
     attached: Attached,
     ring: Ring,
+    shares: Shares,
     settings: Settings,
     /// Attached in a way that ends with this process; where there are any, nothing can be adopted.
     bound: Vec<Link>,
@@ -85,8 +88,10 @@ pub(super) struct Counted {
     pub(super) observations: u64,
     /// Of those, what did not fit.
     pub(super) lost_observations: u64,
-    /// Outcomes and handshakes that did not fit.
+    /// Outcomes and handshakes that did not fit, or were turned away.
     pub(super) lost_details: u64,
+    /// Observations turned away because their control group had its share of a crowded ring.
+    pub(super) shed_observations: u64,
 }
 
 /// Something from the ring.
@@ -127,6 +132,7 @@ impl Kernel {
         let bytes = usize::try_from(map.max_entries()).unwrap_or_default();
         let ring = Ring::map(map.as_fd(), bytes).map_err(Error::Ring)?;
         let mut kernel = Self {
+            shares: Shares::open(&attached),
             attached,
             ring,
             settings: Settings::default(),
@@ -183,12 +189,20 @@ impl Kernel {
             .chunks_exact(8)
             .map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
         let mut word = || words.next().unwrap_or_default();
-        Ok(Counted {
+        let mut counted = Counted {
             produced: word(),
             observations: word(),
             lost_observations: word(),
             lost_details: word(),
-        })
+            shed_observations: word(),
+        };
+        counted.lost_details += word();
+        Ok(counted)
+    }
+
+    /// Tells of observations turned away since the last time.
+    pub(super) fn tell_shed(&mut self, count: u64, outlet: &mut dyn Outlet) {
+        self.shares.tell(&self.attached, count, outlet);
     }
 
     /// Goes back to what was given up last, or to `position` if that is later.
@@ -316,7 +330,8 @@ mod tests {
         let end = listener.local_addr().unwrap();
         let mut connects = 0;
         // Four records each; the ring has room for 17,476.
-        while kernel.counted().unwrap().lost_observations < 1000 {
+        let lost = |counted: Counted| counted.lost_observations + counted.shed_observations;
+        while lost(kernel.counted().unwrap()) < 1000 {
             assert!(connects < 20_000, "the ring never fills");
             let client = TcpStream::connect(end).unwrap();
             drop((client, listener.accept().unwrap()));
@@ -335,8 +350,8 @@ mod tests {
             let counted = kernel.counted().unwrap();
             let read = batch.taken.len() as u64;
             let observed = batch.taken.iter().filter(|taken| taken.observation).count() as u64;
-            if counted.produced == read + counted.lost_observations + counted.lost_details
-                && counted.observations == observed + counted.lost_observations
+            if counted.produced == read + lost(counted) + counted.lost_details
+                && counted.observations == observed + lost(counted)
             {
                 break;
             }

@@ -311,12 +311,18 @@ impl<'a> Run<'a> {
     }
 
     fn tell_losses(&mut self, outlet: &mut dyn Outlet) -> Result<(), Error> {
-        if let Some(kernel) = &self.sensor.kernel {
+        if let Some(kernel) = &mut self.sensor.kernel {
             // Before the look at the ring: what is counted later may still be on its way.
             let counted = kernel.counted().map_err(unusable)?;
             let new = self.books.drop_new(counted);
             if new > 0 {
                 outlet.lose(DropReason::RingFull, new);
+                self.told = true;
+                self.doubtful = since_boot() + DOUBT_AFTER_LOSS;
+            }
+            let shed = self.books.shed_new(counted);
+            if shed > 0 {
+                kernel.tell_shed(shed, outlet);
                 self.told = true;
                 self.doubtful = since_boot() + DOUBT_AFTER_LOSS;
             }

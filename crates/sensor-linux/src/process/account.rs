@@ -15,6 +15,15 @@ pub(super) struct Account {
     audit: Audit,
 }
 
+/// What a look at the ring came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Settled {
+    /// Records that are to be committed, lost ones included.
+    pub(super) news: u64,
+    /// The part of them that was turned away in favour of other groups.
+    pub(super) shed: u64,
+}
+
 impl Account {
     /// Continues the books of an earlier reader of the same ring.
     pub(super) fn open(
@@ -37,28 +46,32 @@ impl Account {
         self.audit = Audit::new();
     }
 
-    /// Enters what a look at the ring brought; `counted` was read after it. Answers how much is
-    /// to be committed.
+    /// Enters what a look at the ring brought; `counted` was read after it. The caller tells the
+    /// outlet what was turned away, as it knows of whom.
     pub(super) fn settle(
         &mut self,
         delivered: u64,
         counted: Counted,
         drained: bool,
         outlet: &mut dyn Outlet,
-    ) -> u64 {
+    ) -> Settled {
         let dropped = self.books.drop_new(counted);
-        outlet.lose_of(self.stream, DropReason::RingFull, dropped);
+        outlet.lose_in(self.stream, DropReason::RingFull, dropped);
         self.books.accounted += delivered;
         let mut missing = 0;
         if drained
             && !self.audit.finished()
             && let Some(found) = self.audit.look(self.books.missing(counted))
         {
-            outlet.lose_of(self.stream, DropReason::AgentKilled, found);
+            outlet.lose_in(self.stream, DropReason::AgentKilled, found);
             self.books.accounted += found;
             missing = found;
         }
-        delivered + dropped + missing
+        let shed = self.books.shed_new(counted);
+        Settled {
+            news: delivered + dropped + missing + shed,
+            shed,
+        }
     }
 
     /// Remembers, with the next commit, that everything before `position` is accounted for.

@@ -13,6 +13,11 @@ pub(super) const ENDS: &str = "process.ends";
 /// Name of the mark of the kernel's count of processes.
 pub(super) const FORKS: &str = "process.forks";
 
+// Words of `struct process_counters`: seq, tried[8], dropped[8], shed[8].
+const TRIED: usize = 1;
+const DROPPED: usize = 9;
+const SHED: usize = 17;
+
 /// What the kernel counted, all CPUs together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Counted {
@@ -20,24 +25,28 @@ pub(crate) struct Counted {
     pub(crate) executions: u64,
     /// Executions that did not fit.
     pub(crate) dropped: u64,
-    /// Other records that did not fit.
+    /// Executions turned away because their control group had its share of a crowded ring.
+    pub(crate) shed: u64,
+    /// Other records that did not fit, or were turned away.
     pub(crate) dropped_others: u64,
 }
 
 impl Counted {
     /// Adds the executions of one CPU: `struct process_counters`. Missing bytes count as zero.
     pub(super) fn add(&mut self, bytes: &[u8]) {
-        let dropped = |kind: usize| word(bytes, 9 + kind);
-        // seq, tried[8], dropped[8]; 1 is an execution, 2 a fork, 3 an exit, 4 an exit that is told.
-        self.executions += word(bytes, 1 + 1);
-        self.dropped += dropped(1);
-        self.dropped_others += dropped(2) + dropped(3) + dropped(4);
+        // 1 is an execution, 2 a fork, 3 an exit, 4 an exit that is told.
+        self.executions += word(bytes, TRIED + 1);
+        self.dropped += word(bytes, DROPPED + 1);
+        self.shed += word(bytes, SHED + 1);
+        let others = (2..=4).map(|kind| word(bytes, DROPPED + kind) + word(bytes, SHED + kind));
+        self.dropped_others += others.sum::<u64>();
     }
 
     /// Adds, in their place, the ends of one CPU that are told as events.
     pub(super) fn add_ends(&mut self, bytes: &[u8]) {
-        self.executions += word(bytes, 1 + 4);
-        self.dropped += word(bytes, 9 + 4);
+        self.executions += word(bytes, TRIED + 4);
+        self.dropped += word(bytes, DROPPED + 4);
+        self.shed += word(bytes, SHED + 4);
     }
 }
 
@@ -60,6 +69,8 @@ pub(crate) struct Books {
     pub(crate) accounted: u64,
     /// Part of them the ring dropped.
     pub(super) dropped: u64,
+    /// Part of them turned away in favour of other control groups.
+    pub(super) shed: u64,
 }
 
 impl Books {
@@ -82,12 +93,22 @@ impl Books {
         new
     }
 
+    /// Enters what was turned away since the last time, and answers how much that is.
+    pub(crate) fn shed_new(&mut self, counted: Counted) -> u64 {
+        let new = counted.shed.saturating_sub(self.shed);
+        self.shed += new;
+        self.accounted += new;
+        new
+    }
+
     /// Executions that are neither delivered nor dropped nor, the ring being empty, to come.
     pub(crate) fn missing(&self, counted: Counted) -> u64 {
         let dropped = counted.dropped.saturating_sub(self.dropped);
+        let shed = counted.shed.saturating_sub(self.shed);
         counted
             .executions
             .saturating_sub(dropped)
+            .saturating_sub(shed)
             .saturating_sub(self.accounted)
     }
 }
@@ -100,8 +121,9 @@ impl fmt::Display for Books {
             position,
             accounted,
             dropped,
+            shed,
         } = self;
-        write!(f, "{boot}:{ring}:{position}:{accounted}:{dropped}")
+        write!(f, "{boot}:{ring}:{position}:{accounted}:{dropped}:{shed}")
     }
 }
 
@@ -119,6 +141,8 @@ impl FromStr for Books {
             position: number()?,
             accounted: number()?,
             dropped: number()?,
+            // Marks of older agents end before it; their programs turned nothing away.
+            shed: number().unwrap_or_default(),
         })
     }
 }
@@ -185,7 +209,7 @@ mod tests {
         Counted {
             executions,
             dropped,
-            dropped_others: 0,
+            ..Counted::default()
         }
     }
 
@@ -197,9 +221,12 @@ mod tests {
             position: 4096,
             accounted: 12,
             dropped: 2,
+            shed: 1,
         };
         let mark = books.to_string();
         assert_eq!(Books::open("b-1", 7, Some(&mark)), books);
+        let older = Books { shed: 0, ..books };
+        assert_eq!(Books::open("b-1", 7, Some("b-1:7:4096:12:2")), older);
         for (boot, ring, mark) in [
             ("b-2", 7, Some(mark.as_str())),
             ("b-1", 8, Some(&mark)),
@@ -225,14 +252,30 @@ mod tests {
         books.accounted += 2;
         assert_eq!(books.missing(counted(15, 3)), 0);
         assert_eq!(books.missing(counted(1, 0)), 0);
+
+        // What was turned away is entered apart.
+        let turned_away = Counted {
+            shed: 4,
+            ..counted(19, 3)
+        };
+        assert_eq!(books.missing(turned_away), 0);
+        assert_eq!(books.shed_new(turned_away), 4);
+        assert_eq!(books.shed_new(turned_away), 0);
+        assert_eq!(books.missing(turned_away), 0);
     }
 
     #[test]
     fn counters_of_all_cpus_are_added() {
-        let words: Vec<u8> = [9u64, 0, 5, 6, 7, 8, 0, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0]
-            .iter()
-            .flat_map(|word| word.to_ne_bytes())
-            .collect();
+        let words: Vec<u8> = [
+            [9u64].as_slice(),
+            &[0, 5, 6, 7, 8, 0, 0, 0],
+            &[0, 1, 2, 3, 4, 0, 0, 0],
+            &[0, 4, 5, 6, 7, 0, 0, 0],
+        ]
+        .concat()
+        .iter()
+        .flat_map(|word| word.to_ne_bytes())
+        .collect();
         let mut sum = Counted::default();
         sum.add(&words);
         sum.add(&words);
@@ -240,12 +283,13 @@ mod tests {
         let expected = Counted {
             executions: 10,
             dropped: 2,
-            dropped_others: 18,
+            shed: 8,
+            dropped_others: 54,
         };
         assert_eq!(sum, expected);
         let mut ends = Counted::default();
         ends.add_ends(&words);
-        assert_eq!((ends.executions, ends.dropped), (8, 4));
+        assert_eq!((ends.executions, ends.dropped, ends.shed), (8, 4, 7));
     }
 
     #[test]

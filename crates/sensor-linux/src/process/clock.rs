@@ -13,8 +13,13 @@ pub(crate) struct Clock {
 impl Clock {
     pub(crate) fn read() -> Self {
         let now = i64::try_from(since_boot_ns()).unwrap_or(i64::MAX);
+        Self::when(nanos(ClockId::CLOCK_REALTIME), now)
+    }
+
+    /// The clock when it is `calendar` nanoseconds since 1970 and `since_boot` since boot.
+    const fn when(calendar: i64, since_boot: i64) -> Self {
         Self {
-            boot_nanos: nanos(ClockId::CLOCK_REALTIME).saturating_sub(now),
+            boot_nanos: calendar.saturating_sub(since_boot),
         }
     }
 
@@ -48,6 +53,26 @@ mod tests {
         let calendar = Timestamp::from(std::time::SystemTime::now());
         assert!(calendar.since(clock.at(since_boot)).as_secs() < 60);
         assert!(clock.at(since_boot).since(calendar).as_secs() < 60);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_moves_times_and_not_their_order() {
+        const SECOND: i64 = 1_000_000_000;
+        const HOUR: i64 = 3600 * SECOND;
+        let noon = 1_764_000_000 * SECOND;
+        // Up for an hour, and then the clock is set back by two.
+        let before = Clock::when(noon, HOUR);
+        let after = Clock::when(noon - 2 * HOUR, HOUR);
+        let at = |secs: u64| 3600 * 1_000_000_000 + secs * 1_000_000_000;
+        assert_eq!(before.at(at(0)).nanos(), noon);
+        assert_eq!(after.at(at(1)).nanos(), noon - 2 * HOUR + SECOND);
+        // Within a batch, which has one clock, the order is that of the kernel.
+        for clock in [before, after] {
+            assert!(clock.at(at(1)) < clock.at(at(2)));
+            assert_eq!(clock.at(at(5)).since(clock.at(at(2))).as_secs(), 3);
+        }
+        // Set to a time before boot ended up before 1970: nothing overflows.
+        assert_eq!(Clock::when(SECOND, HOUR).at(0).nanos(), SECOND - HOUR);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::{
     accounts::Accounts,
     attached::{self, Aligned, Attached, BpfIds},
     ring::{Limit, Ring},
+    share::Shares,
     tree::Tree,
 };
 
@@ -60,6 +61,7 @@ pub(super) struct Ebpf {
     ring_id: u32,
     converter: Converter,
     hashing: Hashing,
+    shares: Shares,
     /// What the programs were told, once they were.
     setting: Option<u32>,
     adopted: bool,
@@ -93,6 +95,7 @@ impl Ebpf {
         // Only now: whoever starts from here on is reported by the programs.
         tree.scan(since_boot_ns());
         Ok(Self {
+            shares: Shares::open(&attached),
             attached,
             ring,
             ring_id,
@@ -173,15 +176,17 @@ impl Ebpf {
                 executions.doubt();
                 ends.doubt();
             }
-            let news = executions.settle(seen.executions, counted, drained, outlet)
-                + ends.settle(seen.ends, counted_ends, drained, outlet);
+            let settled = executions.settle(seen.executions, counted, drained, outlet);
+            self.shares.tell(&self.attached, settled.shed, outlet);
+            let settled_ends = ends.settle(seen.ends, counted_ends, drained, outlet);
+            outlet.lose_in(EXIT_STREAM, DropReason::OverShare, settled_ends.shed);
             if counted.dropped_others > dropped_others && self.ring.drained() {
                 // Starts and ends got lost: look who is there.
                 dropped_others = counted.dropped_others;
                 self.converter.tree.scan(since_boot_ns());
             }
 
-            if news > 0 {
+            if settled.news + settled_ends.news > 0 {
                 executions.mark(self.ring.position(), outlet);
                 ends.mark(self.ring.position(), outlet);
                 if forks_marked.is_none_or(|at| at.elapsed() >= FORKS_EVERY) {
@@ -223,7 +228,7 @@ impl Ebpf {
             Err(_) if claims_end(bytes) => {
                 batch
                     .outlet()
-                    .lose_of(EXIT_STREAM, DropReason::Malformed, 1);
+                    .lose_in(EXIT_STREAM, DropReason::Malformed, 1);
                 seen.ends += 1;
             }
             // Neither an execution nor anything the books count.

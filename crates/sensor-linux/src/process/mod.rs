@@ -32,7 +32,7 @@ use yinglong_sensor::{Error, Sensor};
 pub(crate) use self::{
     books::{Audit, Books, Counted},
     clock::Clock,
-    container::{Group, Groups},
+    container::{Group, Groups, container_id},
     convert::{Names, terminal},
     gap::boot_id,
     record::absolute,

@@ -23,6 +23,7 @@ use crate::{
     attached::{Attached, BpfIds},
     process::{Audit, Books, Counted, boot_id},
     ring::{Limit, Ring},
+    share::Shares,
     standing::Standing,
     tree::Tree,
 };
@@ -54,6 +55,7 @@ pub(super) struct Syscalls {
     ring: Ring,
     ring_id: u32,
     converter: Converter,
+    shares: Shares,
     adopted: bool,
     running: bool,
     /// What the programs were told last.
@@ -88,6 +90,7 @@ impl Syscalls {
         })?;
         let ring_id = attached.ids().maps.get("ring").copied().unwrap_or_default();
         Ok(Self {
+            shares: Shares::open(&attached),
             attached,
             ring,
             ring_id,
@@ -181,10 +184,11 @@ impl Syscalls {
         let mut counted = Counted::default();
         let mut not_found = 0;
         for value in values.iter().flatten() {
-            // struct syscall_counters: seq, tried, dropped, not_found.
+            // struct syscall_counters: seq, tried, dropped, not_found, shed.
             counted.executions += word(value, 1);
             counted.dropped += word(value, 2);
             not_found += word(value, 3);
+            counted.shed += word(value, 4);
         }
         Ok((counted, not_found))
     }
@@ -223,6 +227,8 @@ impl Syscalls {
             let (counted, not_found) = self.counted()?;
             let dropped = books.drop_new(counted);
             outlet.lose(DropReason::RingFull, dropped);
+            let shed = books.shed_new(counted);
+            self.shares.tell(&self.attached, shed, outlet);
             if seen.corrupt {
                 audit = Audit::new();
             }
@@ -236,7 +242,7 @@ impl Syscalls {
                 seen.calls += missing;
             }
             let due = filtered_at.elapsed() >= FILTERED_EVERY && filtered.count < not_found;
-            if seen.calls + dropped > 0 || due {
+            if seen.calls + dropped + shed > 0 || due {
                 filtered_at = Instant::now();
                 outlet.filtered(filtered.advance(not_found));
                 outlet.mark(FILTERED, filtered.mark());

@@ -14,6 +14,7 @@ use yinglong_model::{
     config::AgentConfig,
     event::{Exit, Process, Syscall},
     host::SensorStatus,
+    ledger::Origin,
 };
 use yinglong_sensor::{Context, Error, Outlet, Sensor};
 
@@ -24,6 +25,8 @@ pub(crate) struct Books {
     pub(crate) lost: BTreeMap<DropReason, u64>,
     /// Losses of ends of processes.
     pub(crate) lost_ends: BTreeMap<DropReason, u64>,
+    /// The part of it whose origin was told.
+    pub(crate) lost_of: BTreeMap<Origin, u64>,
     pub(crate) filtered: u64,
     pub(crate) marks: HashMap<String, String>,
     pub(crate) status: Option<SensorStatus>,
@@ -44,6 +47,7 @@ pub(crate) struct Recorder {
     pending: Vec<Observation>,
     losses: Vec<(DropReason, u64)>,
     end_losses: Vec<(DropReason, u64)>,
+    origins: Vec<(Origin, u64)>,
     left_out: u64,
     marks: Vec<(String, String)>,
 }
@@ -57,11 +61,16 @@ impl Outlet for Recorder {
         self.losses.push((reason, count));
     }
 
-    fn lose_of(&mut self, stream: &'static str, reason: DropReason, count: u64) {
+    fn lose_in(&mut self, stream: &'static str, reason: DropReason, count: u64) {
         match stream {
             "exit" => self.end_losses.push((reason, count)),
             _ => self.lose(reason, count),
         }
+    }
+
+    fn lose_of(&mut self, reason: DropReason, origin: &Origin, count: u64) {
+        self.lose(reason, count);
+        self.origins.push((origin.clone(), count));
     }
 
     fn filtered(&mut self, count: u64) {
@@ -92,6 +101,9 @@ impl Outlet for Recorder {
         }
         for (reason, count) in self.end_losses.drain(..).filter(|(_, count)| *count > 0) {
             *books.lost_ends.entry(reason).or_default() += count;
+        }
+        for (origin, count) in self.origins.drain(..) {
+            *books.lost_of.entry(origin).or_default() += count;
         }
         books.filtered += std::mem::take(&mut self.left_out);
         books.marks.extend(self.marks.drain(..));

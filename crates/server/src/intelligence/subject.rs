@@ -61,7 +61,7 @@ pub(super) fn asked(data: &EventData) -> Option<Subject> {
             Subject::hash("md5", process.md5.as_deref().unwrap_or_default())
                 .or_else(|| Subject::hash("sha256", process.sha256.as_deref()?))
         }
-        EventData::Dns(_) | EventData::Syscall(_) | EventData::Exit(_) => None,
+        EventData::Dns(_) | EventData::Syscall(_) | EventData::Exit(_) | EventData::Loss(_) => None,
     }
 }
 
@@ -83,7 +83,7 @@ pub(super) fn looked_up(data: &EventData, sets: &[std::sync::Arc<IndicatorSet>])
                 .flatten();
             [name, None, None]
         }
-        EventData::Syscall(_) | EventData::Exit(_) => [None, None, None],
+        EventData::Syscall(_) | EventData::Exit(_) | EventData::Loss(_) => [None, None, None],
         EventData::File(file) => [
             Subject::hash("hash", &file.hash),
             file.sha256

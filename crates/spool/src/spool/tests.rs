@@ -158,6 +158,69 @@ fn a_full_spool_refuses_records_but_takes_a_note_and_recovers_after_release() {
 }
 
 #[test]
+fn notes_alone_do_not_make_a_full_spool_grow() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        max_bytes: 20_000,
+        segment_bytes: 5000,
+        ..options()
+    };
+    let spool = Spool::open(dir.path(), options.clone()).unwrap().0;
+    let record = "x".repeat(50);
+    let mut last = 0;
+    while let Ok(seq) = spool.append(&[&record], b"") {
+        last = seq;
+    }
+    for n in 0..1000 {
+        spool
+            .append::<&str>(&[], format!("lost {n}").as_bytes())
+            .unwrap();
+        let used = spool.usage().bytes;
+        assert!(used < 20_700, "{used} bytes after {n} notes");
+    }
+    // What a crash leaves when it comes before the rename.
+    fs::write(dir.path().join("00000000000000000001.new"), b"torn").unwrap();
+    drop(spool);
+    let (spool, recovery) = Spool::open(dir.path(), options).unwrap();
+    assert_eq!(recovery.note.as_deref(), Some(&b"lost 999"[..]));
+    assert_eq!(texts(&spool, 1).len() as u64, last);
+    spool.release(last).unwrap();
+    assert_eq!(spool.append(&[&record], b"").unwrap(), last + 1);
+    assert_eq!(texts(&spool, last + 1).len(), 1);
+}
+
+#[test]
+fn notes_alone_do_not_make_an_idle_spool_grow() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        segment_bytes: 1 << 20,
+        max_bytes: 1 << 20,
+        ..options()
+    };
+    let spool = Spool::open(dir.path(), options.clone()).unwrap().0;
+    for n in 0..5000 {
+        let note = format!("note {n}");
+        spool.append::<&str>(&[], note.as_bytes()).unwrap();
+    }
+    assert!(spool.usage().bytes <= 16 << 10, "{:?}", spool.usage());
+    assert_eq!(spool.append(&["a"], b"").unwrap(), 1);
+    drop(spool);
+    let (spool, recovery) = Spool::open(dir.path(), options).unwrap();
+    assert_eq!(recovery.note.as_deref(), Some(&b"note 4999"[..]));
+    assert_eq!(texts(&spool, 1), [(1, "a".to_owned())]);
+}
+
+#[test]
+fn room_is_what_the_limit_or_the_disk_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    spool.append(&["x".repeat(100)], b"note").unwrap();
+    let (room, usage) = (spool.room(), spool.usage());
+    assert_eq!(room.limit_bytes, 1 << 20);
+    assert!(room.used_bytes > usage.bytes && room.used_bytes < usage.bytes + 100);
+}
+
+#[test]
 fn a_second_process_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let _spool = open(dir.path());
@@ -263,6 +326,8 @@ fn a_full_disk_loses_nothing_that_was_appended_and_goes_on_when_there_is_room() 
     fs::write(&ballast, vec![0; 128 << 10]).unwrap();
     let spool_dir = dir.path().join("spool");
     let spool = open(&spool_dir);
+    let room = spool.room().limit_bytes;
+    assert!(room <= 128 << 10, "{room} bytes are more than the disk has");
     let record = "r".repeat(5000);
     let mut last = 0;
     let error = loop {

@@ -2,7 +2,9 @@
 
 use yinglong_model::{
     AgentId, Event, EventData, EventId, Timestamp,
-    event::{Connection, Direction, Dns, Exit, File, Login, Process, Protocol, Syscall, System},
+    event::{
+        Connection, Direction, Dns, Exit, File, Login, Loss, Process, Protocol, Syscall, System,
+    },
     id::Epoch,
 };
 
@@ -99,7 +101,7 @@ pub fn event(number: u64, random: &mut Random) -> Event {
 
 fn data(random: &mut Random) -> EventData {
     let small = |random: &mut Random| u32::try_from(random.below(5000)).unwrap_or_default();
-    match random.below(7) {
+    match random.below(8) {
         0 => EventData::Process(Box::new(Process {
             name: random.pick(&NAMES).to_owned(),
             command: random.pick(&COMMANDS).to_owned(),
@@ -174,6 +176,15 @@ fn data(random: &mut Random) -> EventData {
             duration_ms: Some(random.below(100_000)),
             ..Exit::default()
         })),
+        6 => EventData::Loss(Box::new(Loss {
+            stream: random.pick(&["connection", "process"]).to_owned(),
+            reason: random.pick(&["ring_full", "over_share"]).to_owned(),
+            count: random.below(200),
+            from: Timestamp::from_secs(1_764_000_000),
+            to: Timestamp::from_secs(1_764_000_001),
+            cgroup: (random.below(2) == 0).then(|| "/a/b".to_owned()),
+            ..Loss::default()
+        })),
         _ => EventData::Loginlog(Login {
             username: random.pick(&USERS).to_owned(),
             remote: random.pick(&ADDRESSES).to_owned(),
@@ -200,6 +211,7 @@ pub fn query_text(random: &mut Random) -> String {
         "dns",
         "syscall",
         "exit",
+        "loss",
     ]);
     let mut text = format!("type:{kind}");
     for _ in 0..random.below(4) {
@@ -271,6 +283,12 @@ pub fn query_text(random: &mut Random) -> String {
                     r"answers.keyword:c.example.org\|192.0.2.1",
                     "server:10.0.0.53 53",
                     "pid:<2500",
+                ],
+                "loss" => &[
+                    "stream:connection",
+                    "reason.keyword:over_share",
+                    "count:>100",
+                    "cgroup:/a/b",
                 ],
                 "syscall" => &[
                     "call:ptrace",
