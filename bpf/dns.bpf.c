@@ -30,7 +30,14 @@
 #define MEDIUM_PAYLOAD_BYTES 512
 #define PAYLOAD_BYTES 4096
 #define RING_BYTES (2 * 1024 * 1024)
+/*
+ * As in wake.h: the reader is woken once per period at most, because that costs several times what a
+ * program does besides. One that found nothing for a while sleeps until then; one that lets the ring
+ * fill is woken earlier, but not again and again before it had its turn.
+ */
 #define WAKE_BYTES (64 * 1024)
+#define WAKE_PERIOD_NS 50000000ULL
+#define WAKE_MINIMUM_NS 1000000ULL
 #define SOCKETS 16384
 #define RESOLVERS 256
 
@@ -79,7 +86,12 @@ struct owner {
 /* User-space interface, fixed layout (uapi/linux/bpf.h). */
 struct __sk_buff {
 	__u32 len;
+	__u32 others[18];
+	__u32 data;
+	__u32 data_end;
 };
+
+_Static_assert(__builtin_offsetof(struct __sk_buff, data) == 76, "user-space interface");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -129,6 +141,8 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } settings SEC(".maps");
+
+static volatile __u64 last_wake_ns;
 
 static __always_inline bool wanted(void)
 {
@@ -191,6 +205,38 @@ struct ipv6_header {
 	__u8 source[16];
 	__u8 destination[16];
 };
+
+/*
+ * False when a packet has nothing to do with port 53: nearly all of them, so this looks at what lies
+ * in one piece and calls nothing. True when it has, or when the ports are not where they mostly are.
+ */
+static __always_inline bool may_concern(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct ipv6_header *six = data;
+	struct ipv4_header *four = data;
+	__be16 *ports;
+	__u8 protocol;
+
+	if ((void *)(four + 1) > end)
+		return true;
+	if (four->version_words >> 4 == 4) {
+		ports = data + (four->version_words & 15) * 4;
+		protocol = four->protocol;
+	} else {
+		if ((void *)(six + 1) > end)
+			return true;
+		ports = (void *)(six + 1);
+		protocol = six->next;
+		if (protocol == 0 || protocol == 43 || protocol == 60)
+			return true;
+	}
+	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP)
+		return false;
+	if ((void *)(ports + 2) > end)
+		return true;
+	return ports[0] == bpf_htons(DNS_PORT) || ports[1] == bpf_htons(DNS_PORT);
+}
 
 /* Reads the headers; false when it is nothing to or from port 53. */
 static __always_inline bool dissect(struct __sk_buff *skb, struct packet *packet)
@@ -299,8 +345,15 @@ static __always_inline bool send_sized(struct __sk_buff *skb, const struct packe
 		goto discard;
 	if (bpf_skb_load_bytes(skb, packet->payload, place + 1, bytes))
 		goto discard;
-	__u64 unread = bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA);
-	bpf_ringbuf_submit(place, unread >= WAKE_BYTES ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	__u64 since = record->header.ts_boot_ns - last_wake_ns;
+	__u64 flags = BPF_RB_NO_WAKEUP;
+	if (since >= WAKE_PERIOD_NS ||
+	    (since >= WAKE_MINIMUM_NS &&
+	     bpf_ringbuf_query(&records, BPF_RB_AVAIL_DATA) >= WAKE_BYTES)) {
+		last_wake_ns = record->header.ts_boot_ns;
+		flags = BPF_RB_FORCE_WAKEUP;
+	}
+	bpf_ringbuf_submit(place, flags);
 	return true;
 discard:
 	bpf_ringbuf_discard(place, BPF_RB_NO_WAKEUP);
@@ -385,9 +438,10 @@ static __always_inline void name_asker(struct __sk_buff *skb, struct dns_record 
 SEC("cgroup_skb/egress")
 int on_egress(struct __sk_buff *skb)
 {
+	if (!may_concern(skb) || !wanted())
+		return 1;
 	struct packet packet = {};
-
-	if (!wanted() || !dissect(skb, &packet))
+	if (!dissect(skb, &packet))
 		return 1;
 	if (packet.destination_port != DNS_PORT) {
 		if (packet.protocol == IPPROTO_UDP)
@@ -417,9 +471,10 @@ int on_egress(struct __sk_buff *skb)
 SEC("cgroup_skb/ingress")
 int on_ingress(struct __sk_buff *skb)
 {
+	if (!may_concern(skb) || !wanted())
+		return 1;
 	struct packet packet = {};
-
-	if (!wanted() || !dissect(skb, &packet) || packet.source_port != DNS_PORT)
+	if (!dissect(skb, &packet) || packet.source_port != DNS_PORT)
 		return 1;
 	struct dns_record record = {};
 	begin(skb, &packet, &record);

@@ -19,12 +19,20 @@
 #include <bpf/bpf_tracing.h>
 
 #include "include/abi.h"
+#include "include/tracepoint.h"
 
 #define PENDING_SOCKETS 16384
 #define UDP_FLOWS 16384
 #define UDP_REPEAT_NS 20000000000ULL
 #define RING_BYTES (2 * 1024 * 1024)
-#define WAKE_BYTES (64 * 1024)
+/*
+ * As in wake.h: the reader is woken once per period at most, because that costs several times what a
+ * program does besides. One that found nothing for a while sleeps until then; one that lets the ring
+ * fill is woken earlier, but not again and again before it had its turn.
+ */
+#define WAKE_BYTES (256 * 1024)
+#define WAKE_PERIOD_NS 50000000ULL
+#define WAKE_MINIMUM_NS 1000000ULL
 #define JOURNAL_NOTES 32768
 #define JOURNAL_NOTE_BYTES 64
 
@@ -81,6 +89,9 @@ struct tcp_sock {
 	u32 write_seq;
 	u32 snd_una;
 	u64 bytes_received;
+};
+struct msghdr {
+	void *msg_name;
 };
 #pragma clang attribute pop
 
@@ -176,7 +187,7 @@ struct network_counters {
 };
 
 struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct network_counters);
@@ -209,6 +220,8 @@ struct {
 } journal SEC(".maps");
 
 #define SHARE_RING records
+/* The reader holds records until it knows what became of the attempt: half the ring is no crowd. */
+#define SHARE_PART 8
 #include "include/share.h"
 
 /* Details come from soft interrupts, where the current task is anybody; so may attempts. */
@@ -226,6 +239,8 @@ static __always_inline bool shed(const struct connection_record *record, bool de
 	return share_sheds(share_group(SHARE_USER, record->uid), free, sizeof(*record), 0);
 }
 
+static volatile __u64 last_wake_ns;
+
 static __always_inline void send(struct connection_record *record, __u16 type)
 {
 	bool detail = type == RECORD_OUTCOME || type == RECORD_ESTABLISHED;
@@ -237,7 +252,9 @@ static __always_inline void send(struct connection_record *record, __u16 type)
 		return;
 	if (!detail)
 		__sync_fetch_and_add(&counts->observations, 1);
-	record->header.seq = __sync_fetch_and_add(&counts->produced, 1) + 1;
+	/* A program may be interrupted by another one on its CPU; see struct record_header. */
+	__sync_fetch_and_add(&counts->produced, 1);
+	record->header.seq = counts->produced;
 	record->header.ts_boot_ns = bpf_ktime_get_boot_ns();
 	record->header.type = type;
 	record->header.size = sizeof(*record);
@@ -246,8 +263,14 @@ static __always_inline void send(struct connection_record *record, __u16 type)
 		__sync_fetch_and_add(detail ? &counts->shed_details : &counts->shed_observations, 1);
 		return;
 	}
-	__u64 unread = bpf_ringbuf_query(&records, BPF_RB_PROD_POS) - set->read_position;
-	__u64 flags = unread >= WAKE_BYTES ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	__u64 since = record->header.ts_boot_ns - last_wake_ns;
+	__u64 flags = BPF_RB_NO_WAKEUP;
+	if (since >= WAKE_PERIOD_NS ||
+	    (since >= WAKE_MINIMUM_NS &&
+	     bpf_ringbuf_query(&records, BPF_RB_PROD_POS) - set->read_position >= WAKE_BYTES)) {
+		last_wake_ns = record->header.ts_boot_ns;
+		flags = BPF_RB_FORCE_WAKEUP;
+	}
 	if (bpf_ringbuf_output(&records, record, sizeof(*record), flags) == 0)
 		return;
 	if (detail)
@@ -383,7 +406,7 @@ static __always_inline void handshake_ends(const struct sock *sk)
 	send(&record, RECORD_ESTABLISHED);
 }
 
-SEC("tp_btf/inet_sock_set_state")
+SEC(TRACEPOINT "inet_sock_set_state")
 int BPF_PROG(on_set_state, const struct sock *sk, int old_state, int new_state)
 {
 	if (old_state == BPF_TCP_SYN_SENT) {
@@ -419,25 +442,14 @@ int on_sock_ops(struct bpf_sock_ops *ops)
 	return 1;
 }
 
-static __always_inline int accepted(long fd)
+static __always_inline void accepted(const struct sock *sk)
 {
-	if (fd < 0)
-		return 0;
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	if (fd >= BPF_CORE_READ(table, max_fds))
-		return 0;
-	struct file **slots = BPF_CORE_READ(table, fd);
-	struct file *file = NULL;
-	bpf_probe_read_kernel(&file, sizeof(file), &slots[fd]);
-	struct socket *socket = BPF_CORE_READ(file, private_data);
-	struct sock *sk = BPF_CORE_READ(socket, sk);
 	if (!sk || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
-		return 0;
+		return;
 
 	struct connection_record record = {};
 	if (!name_ends(&record, sk) || record.remote_port == 0)
-		return 0;
+		return;
 	struct owner owner = {};
 	describe_current(&owner);
 	name_owner(&record, &owner);
@@ -449,19 +461,48 @@ static __always_inline int accepted(long fd)
 		bpf_map_delete_elem(&unaccepted, &key);
 	}
 	send(&record, RECORD_ACCEPT);
+}
+
+static __always_inline int accepted_as(long fd)
+{
+	if (fd < 0)
+		return 0;
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	if (fd >= BPF_CORE_READ(table, max_fds))
+		return 0;
+	struct file **slots = BPF_CORE_READ(table, fd);
+	struct file *file = NULL;
+	bpf_probe_read_kernel(&file, sizeof(file), &slots[fd]);
+	struct socket *socket = BPF_CORE_READ(file, private_data);
+	accepted(BPF_CORE_READ(socket, sk));
 	return 0;
 }
 
 SEC("tracepoint/syscalls/sys_exit_accept")
 int on_accept(struct trace_event_raw_sys_exit *context)
 {
-	return accepted(context->ret);
+	return accepted_as(context->ret);
 }
 
 SEC("tracepoint/syscalls/sys_exit_accept4")
 int on_accept4(struct trace_event_raw_sys_exit *context)
 {
-	return accepted(context->ret);
+	return accepted_as(context->ret);
+}
+
+/*
+ * Before Linux 5.15 the hooks above end with the process that attached them; where functions can be
+ * hooked, this one stands in for both and is kept like all others. The function has other arguments
+ * since 6.10, where it is not loaded.
+ */
+SEC("fexit/inet_csk_accept")
+int BPF_PROG(on_csk_accept, struct sock *listener, int flags, int *error, bool kern,
+	     struct sock *sk)
+{
+	if (!kern)
+		accepted(sk);
+	return 0;
 }
 
 static __always_inline void report_send(struct connection_record *record, __u64 socket)
@@ -484,7 +525,7 @@ static __always_inline void report_send(struct connection_record *record, __u64 
 }
 
 /* Connected UDP sockets; the tracepoint exists since Linux 6.3. */
-SEC("tp_btf/sock_send_length")
+SEC(TRACEPOINT "sock_send_length")
 int BPF_PROG(on_send_length, struct sock *sk)
 {
 	struct connection_record record = {};
@@ -494,6 +535,31 @@ int BPF_PROG(on_send_length, struct sock *sk)
 	if (name_ends(&record, sk))
 		report_send(&record, (__u64)sk);
 	return 0;
+}
+
+/* The same before, where functions can be hooked. */
+static __always_inline int sent(struct sock *sk, struct msghdr *message, int bytes)
+{
+	struct connection_record record = {};
+
+	if (!udp_wanted() || bytes < 0 || BPF_CORE_READ(message, msg_name) ||
+	    BPF_CORE_READ(sk, sk_protocol) != IPPROTO_UDP)
+		return 0;
+	if (name_ends(&record, sk))
+		report_send(&record, (__u64)sk);
+	return 0;
+}
+
+SEC("fexit/udp_sendmsg")
+int BPF_PROG(on_udp_sendmsg, struct sock *sk, struct msghdr *message, size_t length, int bytes)
+{
+	return sent(sk, message, bytes);
+}
+
+SEC("fexit/udpv6_sendmsg")
+int BPF_PROG(on_udpv6_sendmsg, struct sock *sk, struct msghdr *message, size_t length, int bytes)
+{
+	return sent(sk, message, bytes);
 }
 
 /* UDP sockets that name the peer with every datagram. */

@@ -2,14 +2,15 @@
 /*
  * Executions, new processes and ended ones.
  *
- * Only typed tracepoints, which every supported kernel with BTF has (5.10 and later) and which
- * need neither kprobes nor trampolines. Nothing is filtered here but the agent's own activity.
+ * Only tracepoints, which every supported kernel has (5.10 and later) and which need neither kprobes
+ * nor trampolines. Nothing is filtered here but the agent's own activity.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include "process_abi.h"
+#include "tracepoint.h"
 
 /* The kernel has no name for our choice of licences; GPL is one of the two. */
 char LICENSE[] SEC("license") = "GPL";
@@ -168,7 +169,7 @@ static __always_inline void put_version(struct exec_record *record, struct inode
 	}
 }
 
-SEC("tp_btf/sched_process_exec")
+SEC(TRACEPOINT "sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *task, pid_t old_pid, struct linux_binprm *bprm)
 {
 	__u32 pid = BPF_CORE_READ(task, tgid);
@@ -240,6 +241,16 @@ int BPF_PROG(on_exec, struct task_struct *task, pid_t old_pid, struct linux_binp
 		flags |= EXEC_PATH_CUT;
 	put_path(s, BPF_CORE_READ(task, fs, pwd.dentry), BPF_CORE_READ(task, fs, pwd.mnt),
 		 2 * PATH_SPACE);
+	/* The root has no name: an empty one tells it from a path that is not known. */
+	if (!s->cut && s->used == record->path_len) {
+		__u64 end = s->used;
+
+		asm volatile("" : "+r"(end));
+		if (end < DATA_MAX) {
+			s->data[end] = 0;
+			s->used = end + 1;
+		}
+	}
 	record->cwd_len = s->used - record->path_len;
 	if (s->cut)
 		record->cwd_len = 0;
@@ -287,7 +298,7 @@ int BPF_PROG(on_exec, struct task_struct *task, pid_t old_pid, struct linux_binp
 	return 0;
 }
 
-SEC("tp_btf/sched_process_fork")
+SEC(TRACEPOINT "sched_process_fork")
 int BPF_PROG(on_fork, struct task_struct *current_task, struct task_struct *child)
 {
 	__u32 pid = BPF_CORE_READ(child, tgid);
@@ -369,7 +380,7 @@ static __always_inline int tell_end(struct task_struct *task, struct task_struct
 	return 0;
 }
 
-SEC("tp_btf/sched_process_exit")
+SEC(TRACEPOINT "sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
 	__u32 pid = BPF_CORE_READ(task, tgid);

@@ -41,13 +41,13 @@ fn events() -> Vec<EventData> {
                 remote_ip: format!("192.0.2.{}", number % 250),
                 ..Connection::default()
             }),
-            _ => EventData::File(File {
+            _ => EventData::File(Box::new(File {
                 action: "WRITE".to_owned(),
                 path: format!("/var/www/html/cache/{number}.html"),
                 user: "www-data".to_owned(),
                 web: Some(true),
                 ..File::default()
-            }),
+            })),
         })
         .collect()
 }

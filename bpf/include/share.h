@@ -12,7 +12,8 @@
  * made by those who are in them. Processes in the root group, which is all of them where containers
  * use version 1, go by the outermost process namespace of their own, and without one by their user.
  *
- * For programs with a ring; SHARE_RING, its name, is theirs to define before. What is turned away is
+ * For programs with a ring; SHARE_RING, its name, is theirs to define before, and SHARE_PART if less
+ * than a quarter of it is to be shared. What is turned away is
  * counted exactly by the programs; which group it was from, in `shares`, is close to it, as groups
  * are told apart without locks. Read by crates/sensor-linux/src/share.rs.
  */
@@ -22,6 +23,9 @@
 /* system.slice/x.service is 2, a pod (kubepods.slice/kubepods-burstable.slice/x) 3. */
 #define SHARE_LEVEL 3
 #define SHARE_CLIMB 16
+#ifndef SHARE_PART
+#define SHARE_PART 4
+#endif
 #define SHARE_SLOTS 256
 #define SHARE_PROBES 4
 
@@ -93,14 +97,14 @@ static __always_inline __u64 share_group(enum share_kind kind, __u64 id)
 	return ((__u64)kind << 56) | (id & SHARE_ID);
 }
 
-/* What is free once the ring is crowded, a quarter or less; 0 while there is room for everybody. */
+/* What is free once the ring is crowded; 0 while there is room for everybody. */
 static __always_inline __u64 share_crowded(void)
 {
 	__u64 size = bpf_ringbuf_query(&SHARE_RING, BPF_RB_RING_SIZE);
 	__u64 used = bpf_ringbuf_query(&SHARE_RING, BPF_RB_AVAIL_DATA);
 	__u64 free = size - used;
 
-	if (free > size / 4)
+	if (free > size / SHARE_PART)
 		return 0;
 	/* A ring without a byte left is crowded, too. */
 	return free | 1;

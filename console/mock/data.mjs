@@ -16,18 +16,27 @@ const hex = (next, digits) =>
 
 const EBPF = [
   ["process", "ebpf", true, ""],
-  ["connection", "pcap", true, ""],
+  ["connection", "packet+ebpf", true, ""],
   ["file", "ebpf", true, ""],
   ["loginlog", "wtmp", true, ""],
   ["inventory", "proc", true, ""],
 ];
 const OLD_KERNEL = [
   ["process", "proc-connector", true, "kernel 4.18 has no BTF; install a kernel with BTF for full command lines"],
-  ["connection", "pcap", true, ""],
+  ["connection", "packet", true, ""],
   ["file", "inotify", true, "kernel 4.18 has no BTF; the writing process is not known"],
   ["loginlog", "", false, "no wtmp, no auth.log and no journal could be read"],
   ["inventory", "proc", true, ""],
 ];
+
+/** As crates/model/src/ladder.rs. */
+const RUNGS = {
+  ebpf: { rung: 1, consequence: "" },
+  "proc-connector": {
+    rung: 4,
+    consequence: "short-lived processes come without command line, and losses are estimates",
+  },
+};
 
 const SPECS = [
   ["shop-web-1", "192.0.2.11", "Debian GNU/Linux 12 (bookworm), kernel 6.1.0-28-amd64", ["web"], 0, EBPF],
@@ -95,7 +104,13 @@ export function makeWorld(now = Date.now()) {
     path: tags.includes("web") ? ["/var/www/html", "/var/www/shop"] : [],
     health, uptime: iso(now - (health === 1 ? 9 * HOUR : next() * 50_000)),
     enrolled_at: iso(now - (20 + next() * 60) * 24 * HOUR), agent_version: "0.1.0",
-    sensors: sensors.map(([stream, source, running, reason]) => ({ stream, source, running, reason })),
+    sensors: sensors.map(([stream, source, running, reason]) => ({
+      stream,
+      source,
+      running,
+      reason,
+      ...(RUNGS[source] && running && stream === "process" ? RUNGS[source] : { consequence: "" }),
+    })),
     open_alerts: 0,
   }));
 

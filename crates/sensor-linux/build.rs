@@ -9,17 +9,30 @@ fn main() {
     let bpf =
         PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../../bpf");
     println!("cargo:rerun-if-changed={}", bpf.display());
-    for name in ["process", "network", "dns", "syscall"] {
+    // Set by `script/fuzz`.
+    println!("cargo:rustc-check-cfg=cfg(fuzzing)");
+    for (object, name, raw) in [
+        ("process", "process", false),
+        ("process_raw", "process", true),
+        ("network", "network", false),
+        ("network_raw", "network", true),
+        ("dns", "dns", false),
+        ("syscall", "syscall", false),
+    ] {
         let source = bpf.join(format!("{name}.bpf.c"));
+        let mut arguments = vec![
+            "-I".into(),
+            bpf.join("include").into_os_string(),
+            "-Wno-unused-function".into(),
+            "-Werror=implicit-function-declaration".into(),
+        ];
+        if raw {
+            arguments.push("-DRAW_TRACEPOINTS".into());
+        }
         SkeletonBuilder::new()
             .source(&source)
-            .obj(out.join(format!("{name}.bpf.o")))
-            .clang_args([
-                "-I".into(),
-                bpf.join("include").into_os_string(),
-                "-Wno-unused-function".into(),
-                "-Werror=implicit-function-declaration".into(),
-            ])
+            .obj(out.join(format!("{object}.bpf.o")))
+            .clang_args(arguments)
             .build()
             .unwrap_or_else(|error| {
                 panic!(

@@ -212,6 +212,7 @@ export const en = {
     rejected: "Refused by the server",
     scan_queue_full: "More files than the scanner could look at",
     scan_failed: "The scanner could not look at all of the file",
+    unseen: "Came and went between two looks (at most)",
   },
   loss: {
     sentence: "{{number}} not recorded: {{type}}. {{reason}}",
@@ -256,6 +257,14 @@ export const en = {
     source: "Source",
     state: "State",
     why: "Why this source",
+    rung: "Rung {{rung}} of 5",
+    costs: "Costs:",
+    rungs: {
+      audit:
+        "every execution is seen, but short-lived processes come without environment and container, ends of processes are not seen, and each execution costs more.",
+      "proc-connector": "short-lived processes come without command line, and losses are estimates.",
+      "proc-poll": "short-lived processes are missed; how many came and went is an estimate.",
+    },
     books: "Ledger by stream",
     stream: "Stream",
     balance: "Balance",

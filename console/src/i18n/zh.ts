@@ -181,6 +181,7 @@ export const zh: Texts = {
     rejected: "被服务器拒绝",
     scan_queue_full: "待扫描文件过多，扫描程序来不及处理",
     scan_failed: "扫描程序未能完整扫描该文件",
+    unseen: "在两次查看之间出现又消失（上限）",
   },
   loss: {
     sentence: "{{number}} 条未被记录：{{type}}。{{reason}}",
@@ -225,6 +226,13 @@ export const zh: Texts = {
     source: "来源",
     state: "状态",
     why: "选用原因",
+    rung: "第 {{rung}} 级（共 5 级）",
+    costs: "代价：",
+    rungs: {
+      audit: "可以看到每次执行，但短生命周期进程缺少环境变量与容器信息，看不到进程结束，且每次执行的开销更大。",
+      "proc-connector": "短生命周期进程缺少命令行，丢失数量只能估计。",
+      "proc-poll": "会漏掉短生命周期进程，漏掉的数量只能估计。",
+    },
     books: "各数据流账本",
     stream: "数据流",
     balance: "平衡",

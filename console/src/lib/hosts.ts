@@ -41,3 +41,11 @@ export function sensorState(sensor: Sensor): "good" | "fallback" | "off" {
   if (!sensor.running) return "off";
   return sensor.reason === "" ? "good" : "fallback";
 }
+
+const LESSER = ["audit", "proc-connector", "proc-poll"] as const;
+
+/** The lesser source of executions a sensor runs on, if it is one whose cost there are words for. */
+export function lesserRung(sensor: Sensor): (typeof LESSER)[number] | undefined {
+  if (!sensor.running || sensor.rung == null) return undefined;
+  return LESSER.find((source) => source === sensor.source);
+}

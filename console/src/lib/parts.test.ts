@@ -1,12 +1,14 @@
 import { describe, expect, it } from "vitest";
 
 import { ApiError, parseError, queryString } from "../api/client";
+import { en } from "../i18n/en";
+import { zh } from "../i18n/zh";
 import { techniqueUrl } from "./attack";
 import { accepts, fromSearch, isFirst, toParams, toSearch, usualStatus, withRepeated } from "./filters";
 import { absolute, bytes, compact, duration, excerpt, relative, text } from "./format";
 import { gist, pieces } from "./highlight";
 import { bucketize } from "./histogram";
-import { selectHosts, sensorState } from "./hosts";
+import { lesserRung, selectHosts, sensorState } from "./hosts";
 import { byUrgency, fleetTotal } from "./ledger";
 import { strength } from "./password";
 import * as range from "./range";
@@ -208,10 +210,23 @@ describe("hosts", () => {
   });
 
   it("say which sensors run on a lesser source", () => {
-    const sensor = { stream: "file", source: "inotify", running: true, reason: "no BTF" };
+    const sensor = { stream: "file", source: "inotify", running: true, reason: "no BTF", consequence: "" };
     expect(sensorState(sensor)).toBe("fallback");
     expect(sensorState({ ...sensor, reason: "" })).toBe("good");
     expect(sensorState({ ...sensor, running: false })).toBe("off");
+  });
+
+  it("say what a lesser source of executions costs, in both languages", () => {
+    const sensor = { stream: "process", running: true, reason: "no BTF", consequence: "x" };
+    const rung = (source: string, rung?: number) => lesserRung({ ...sensor, source, rung });
+    expect(rung("ebpf", 1)).toBeUndefined();
+    expect(rung("ebpf-btf-file", 2)).toBeUndefined();
+    for (const [number, source] of [[3, "audit"], [4, "proc-connector"], [5, "proc-poll"]] as const) {
+      expect(rung(source, number)).toBe(source);
+      expect(en.host.rungs[source]).not.toBe("");
+      expect(zh.host.rungs[source]).not.toBe(en.host.rungs[source]);
+    }
+    expect(lesserRung({ ...sensor, source: "audit", running: false, rung: 3 })).toBeUndefined();
   });
 });
 

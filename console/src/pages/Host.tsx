@@ -6,10 +6,11 @@ import { useState } from "react";
 import { Link, useNavigate, useParams } from "react-router";
 
 import { useAlerts, useHost, useLearn, useRevoke } from "../api/queries";
-import type { HostDetail } from "../api/types";
+import type { HostDetail, Sensor } from "../api/types";
 import { useTexts } from "../i18n";
 import { usualStatus } from "../lib/filters";
 import { bytes, count, duration, excerpt } from "../lib/format";
+import { lesserRung } from "../lib/hosts";
 import { Books } from "../ui/Books";
 import { Ago, At, Copy, HealthMark, LevelMark, PageHead, Panel, StatusMark } from "../ui/parts";
 import { useSourceName } from "../ui/parts";
@@ -155,14 +156,34 @@ function Sensors({ host }: { host: HostDetail }) {
               <td>
                 <SensorMark sensor={sensor} />
               </td>
-              <td className="y-mono">{sensor.source || "–"}</td>
+              <td>
+                <span className="y-mono">{sensor.source || "–"}</span>
+                {sensor.rung != null && (
+                  <div className="y-dim">{t("host.rung", { rung: sensor.rung })}</div>
+                )}
+              </td>
               <td>{sensor.running ? t("hosts.running") : t("hosts.notRunning")}</td>
-              <td className="y-dim">{sensor.reason || t("hosts.noReason")}</td>
+              <td className="y-dim">
+                {sensor.reason || t("hosts.noReason")}
+                <Consequence sensor={sensor} />
+              </td>
             </tr>
           ))}
         </tbody>
       </table>
     </Panel>
+  );
+}
+
+/** What the source of a sensor misses, in the reader's language if it is known there. */
+function Consequence({ sensor }: { sensor: Sensor }) {
+  const { t } = useTexts();
+  const rung = lesserRung(sensor);
+  if (!sensor.consequence) return null;
+  return (
+    <div>
+      {t("host.costs")} {rung ? t(`host.rungs.${rung}`) : sensor.consequence}
+    </div>
   );
 }
 

@@ -6,7 +6,10 @@
 
 use std::{
     io::{BufRead, BufReader},
-    os::{fd::OwnedFd, unix::process::CommandExt as _},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::process::CommandExt as _,
+    },
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
     sync::{
@@ -19,9 +22,11 @@ use std::{
 
 use anyhow::Context as _;
 use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use rustix::process::{PidfdFlags, pidfd_open};
 use yinglong_sensor_linux::attached::{BpfIds, hold};
 
 use crate::sensors::Loaded;
@@ -32,7 +37,10 @@ const STEADY: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long a worker may take to end by itself.
 const STOP_GRACE: Duration = Duration::from_secs(10);
-/// How often the worker and the stop signal are looked at.
+/// How often the stop signal is looked at while the worker runs; its end is seen at once.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How often both are looked at where the kernel cannot tell of the end of a process, and the signal
+/// while no worker runs.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What the worker has loaded into the kernel, held open.
@@ -153,6 +161,10 @@ fn hold_open(ids: &BpfIds, what: &str) -> Option<Vec<OwnedFd>> {
 
 /// Waits for the worker to end; ends it when asked to stop.
 fn supervise(worker: &mut Child, stop: &AtomicBool) -> anyhow::Result<std::process::ExitStatus> {
+    let pid = Pid::from_raw(i32::try_from(worker.id())?);
+    // Linux 5.3.
+    let ending = rustix::process::Pid::from_raw(pid.as_raw())
+        .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     let mut asked: Option<Instant> = None;
     loop {
         if let Some(status) = worker
@@ -163,7 +175,6 @@ fn supervise(worker: &mut Child, stop: &AtomicBool) -> anyhow::Result<std::proce
         }
         match asked {
             None if stop.load(Ordering::Acquire) => {
-                let pid = Pid::from_raw(i32::try_from(worker.id())?);
                 // The worker may have ended in between; the next look sees that.
                 let _ = kill(pid, Signal::SIGTERM);
                 asked = Some(Instant::now());
@@ -175,6 +186,13 @@ fn supervise(worker: &mut Child, stop: &AtomicBool) -> anyhow::Result<std::proce
             }
             _ => {}
         }
-        thread::sleep(LOOK);
+        match &ending {
+            Some(ending) => {
+                let mut ends = [PollFd::new(ending.as_fd(), PollFlags::POLLIN)];
+                // An interrupted wait only makes the next look earlier.
+                let _ = poll(&mut ends, PATIENCE.try_into().unwrap_or(PollTimeout::ZERO));
+            }
+            None => thread::sleep(LOOK),
+        }
     }
 }

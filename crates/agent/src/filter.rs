@@ -103,10 +103,10 @@ mod tests {
     }
 
     fn file(path: &str) -> EventData {
-        EventData::File(File {
+        EventData::File(Box::new(File {
             path: path.into(),
             ..File::default()
-        })
+        }))
     }
 
     fn peer(ip: &str) -> EventData {

@@ -246,11 +246,7 @@ impl Sensors {
             context,
             books,
             "loginlog",
-            Box::new(|| {
-                logins::open(logins::Options {
-                    paths: logins::Paths::of_host(),
-                })
-            }),
+            Box::new(|| logins::open(logins::Options::of_host())),
         )?;
         sensors.spawn(
             context,

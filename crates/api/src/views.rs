@@ -251,17 +251,32 @@ pub struct Sensor {
     pub running: bool,
     /// Why this source, or why none.
     pub reason: String,
+    /// Rung of the ladder of sources this one is, 1 being the best; absent where the stream has no
+    /// ladder, or the sensor does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rung: Option<u8>,
+    /// What is missing on that rung, in English; empty when nothing is.
+    pub consequence: String,
+}
+
+impl From<&host::SensorStatus> for Sensor {
+    fn from(status: &host::SensorStatus) -> Self {
+        let rung = status.rung();
+        Self {
+            stream: status.stream.clone(),
+            source: status.source.clone(),
+            running: status.running,
+            reason: status.reason.clone(),
+            rung: rung.map(|rung| rung.number),
+            consequence: rung.map_or("", |rung| rung.consequence).to_owned(),
+        }
+    }
 }
 
 impl Host {
     pub(crate) fn new(host: &host::Host, open_alerts: u64) -> Self {
         let report = &host.report;
-        let sensors = report.sensors.iter().map(|sensor| Sensor {
-            stream: sensor.stream.clone(),
-            source: sensor.source.clone(),
-            running: sensor.running,
-            reason: sensor.reason.clone(),
-        });
+        let sensors = report.sensors.iter().map(Sensor::from);
         Self {
             agent_id: host.agent_id.clone(),
             ip: host.ip.clone(),

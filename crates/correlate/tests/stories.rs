@@ -100,11 +100,11 @@ impl Told {
     fn file_alert(&mut self, at: i64, pid: u32, name: &str) -> Placed {
         self.alert(
             at,
-            EventData::File(File {
+            EventData::File(Box::new(File {
                 actor_pid: Some(pid),
                 actor_name: Some(name.into()),
                 ..File::default()
-            }),
+            })),
         )
     }
 

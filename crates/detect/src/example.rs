@@ -110,7 +110,7 @@ fn typed(name: &str, value: &str) -> Result<Value, String> {
             _ => return Err(format!("the field `{name}` is neither true nor false")),
         },
         "pid" | "ppid" | "uid" | "euid" | "gid" | "session" | "loginuid" | "exit_code"
-        | "actor_pid" | "size" | "target_pid" | "auid" | "duration_ms" | "user_ms"
+        | "actor_pid" | "size" | "target_pid" | "auid" | "count" | "duration_ms" | "user_ms"
         | "system_ms" | "max_rss_bytes" => {
             let number = value.parse::<i64>();
             json!(number.map_err(|_| format!("the field `{name}` is not a number"))?)
@@ -159,6 +159,8 @@ mod tests {
         assert_eq!(element.class, Class::SYSCALL);
         assert_eq!(element.fields.get("outcome").as_deref(), Some("yes"));
         assert_eq!(element.fields.get("target_pid").as_deref(), Some("7"));
+        let loss = read("loss", json!({"stream": "dns", "count": "312"}));
+        assert_eq!(loss.element().fields.get("count").as_deref(), Some("312"));
     }
 
     #[test]

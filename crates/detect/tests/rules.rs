@@ -236,10 +236,10 @@ fn a_file_that_was_created_and_written_was_written() {
         ("CREATE", false),
         ("WRITER", false),
     ] {
-        let data = EventData::File(File {
+        let data = EventData::File(Box::new(File {
             action: action.into(),
             ..File::default()
-        });
+        }));
         let element = Element {
             class: class("file"),
             system: System::Linux,

@@ -114,7 +114,7 @@ pub enum EventData {
     /// A connection was attempted.
     Connection(Connection),
     /// A file was changed.
-    File(File),
+    File(Box<File>),
     /// Somebody logged in, or tried to.
     Loginlog(Login),
     /// A program asked the domain name system.
@@ -476,7 +476,8 @@ fields!(Connection: dir, protocol, local, remote, remote_ip, name, pid, user, st
 #[serde(default)]
 pub struct File {
     /// `CREATE`, `WRITE`, `REMOVE`, `RENAME`, `CHMOD`, joined by a bar; or `SCAN`, when the scanner
-    /// found something in the file.
+    /// found something in the file; or `TAMPER|` and what was done to a record of logins: `SHORTENED`,
+    /// `ERASED`, `REWRITTEN`, `BACKDATED`, `REPLACED`, `GONE`.
     pub action: String,
     /// Absolute path; bytes that are not UTF-8 as `\xNN`.
     pub path: String,
@@ -505,6 +506,22 @@ pub struct File {
     /// The path lies in a web root of this host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub web: Option<bool>,
+    /// Permission bits in octal, four digits: the first is 4 with the setuid bit, 2 with the setgid
+    /// bit, 1 with the sticky bit, or a sum of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Capabilities the file gives to who executes it, as `getcap` writes them: `cap_net_raw=ep`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<String>,
+    /// Name the file had before, on the `CREATE` of a rename.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old_path: Option<String>,
+    /// Name the file has now, on a `RENAME`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_path: Option<String>,
+    /// Other name of the same file (a hard link) through which it was changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link_path: Option<String>,
     /// YARA rules that matched the file, joined by bars.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub yara: Option<String>,
@@ -515,7 +532,7 @@ pub struct File {
 }
 
 fields!(File: action, path, hash, user, sha256, size, hash_skipped, actor_pid, actor_name,
-    actor_user, web, yara, yara_tags;
+    actor_user, web, mode, capabilities, old_path, new_path, link_path, yara, yara_tags;
     derived: hashes);
 
 /// A login or an attempt.
@@ -534,7 +551,8 @@ pub struct Login {
     /// Terminal or service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tty: Option<String>,
-    /// Record that said so: `wtmp`, `btmp`, `auth.log`, `journal`, `audit`.
+    /// Record that said so: `wtmp`, `btmp`, `auth.log`, `journal`, `audit`, `wtmpdb`,
+    /// `lastlog2`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
 }

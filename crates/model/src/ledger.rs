@@ -38,11 +38,13 @@ pub enum DropReason {
     /// The scanner of files could not look at all of a file: it took too long, could not be read, or
     /// ended the scanner.
     ScanFailed,
+    /// Came and went between two looks at what runs; an upper bound, threads included.
+    Unseen,
 }
 
 impl DropReason {
     /// All reasons.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::RingFull,
         Self::OverShare,
         Self::CaptureFull,
@@ -56,6 +58,7 @@ impl DropReason {
         Self::Rejected,
         Self::ScanQueueFull,
         Self::ScanFailed,
+        Self::Unseen,
     ];
 
     /// Name in documents and metrics.
@@ -74,6 +77,7 @@ impl DropReason {
             Self::Rejected => "rejected",
             Self::ScanQueueFull => "scan_queue_full",
             Self::ScanFailed => "scan_failed",
+            Self::Unseen => "unseen",
         }
     }
 

@@ -54,6 +54,7 @@ pub mod event;
 pub mod host;
 pub mod id;
 pub mod inventory;
+pub mod ladder;
 pub mod ledger;
 pub mod record;
 pub mod rule;

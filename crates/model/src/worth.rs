@@ -95,8 +95,8 @@ mod tests {
             (Worth::Cheap, EventData::Exit(Box::default())),
             (Worth::Precious, EventData::Exit(Box::new(fault))),
             (Worth::Middle, EventData::Connection(Connection::default())),
-            (Worth::Middle, EventData::File(File::default())),
-            (Worth::Precious, EventData::File(found)),
+            (Worth::Middle, EventData::File(Box::new(File::default()))),
+            (Worth::Precious, EventData::File(Box::new(found))),
             (
                 Worth::Precious,
                 EventData::Process(Box::new(Process::default())),

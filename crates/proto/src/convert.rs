@@ -54,7 +54,7 @@ pub fn decode_record(bytes: &[u8]) -> Result<(Timestamp, Observation), Error> {
         record::Observation::Connection(data) => {
             event(EventData::Connection(connection_from_wire(data)))
         }
-        record::Observation::File(data) => event(EventData::File(file_from_wire(data))),
+        record::Observation::File(data) => event(EventData::File(Box::new(file_from_wire(data)))),
         record::Observation::Login(data) => event(EventData::Loginlog(login_from_wire(data))),
         record::Observation::Dns(data) => event(EventData::Dns(Box::new(dns_from_wire(data)))),
         record::Observation::Syscall(data) => {
@@ -134,6 +134,11 @@ same_fields!(
         actor_name,
         actor_user,
         web,
+        mode,
+        capabilities,
+        old_path,
+        new_path,
+        link_path,
         yara,
         yara_tags,
     }
@@ -258,10 +263,15 @@ mod tests {
             local: "[::1]:53".into(),
             ..Connection::default()
         })));
-        check(event(EventData::File(File {
+        check(event(EventData::File(Box::new(File {
             size: Some(u64::MAX),
+            mode: Some("4755".into()),
+            capabilities: Some("cap_net_raw=ep".into()),
+            old_path: Some("/a".into()),
+            new_path: Some("/b".into()),
+            link_path: Some("/c".into()),
             ..File::default()
-        })));
+        }))));
         check(event(EventData::Loginlog(Login {
             status: true,
             ..Login::default()

@@ -134,7 +134,22 @@ impl Source {
 }
 
 /// Parts of a file event's `action`, in the order in which they are joined.
-const ACTIONS: [&str; 6] = ["CREATE", "WRITE", "REMOVE", "RENAME", "CHMOD", "SCAN"];
+const ACTIONS: [&str; 13] = [
+    "CREATE",
+    "WRITE",
+    "REMOVE",
+    "RENAME",
+    "CHMOD",
+    "SCAN",
+    // What happened to a record of logins.
+    "TAMPER",
+    "SHORTENED",
+    "ERASED",
+    "REWRITTEN",
+    "BACKDATED",
+    "REPLACED",
+    "GONE",
+];
 
 /// Values a field can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use libbpf_rs::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::ring::Ring;
+use crate::{btf::Btf, ring::Ring};
 
 /// Kernel ids of everything a sensor attached. Ids are unique until the next boot.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -165,12 +165,31 @@ impl Attached {
         object: &[u8],
         spare: &[&str],
         configure: impl FnOnce(&mut OpenObject) -> libbpf_rs::Result<()>,
+        attach: impl FnMut(&ProgramMut<'_>) -> libbpf_rs::Result<L>,
+    ) -> Result<Self, Error> {
+        Self::load_with_types(object, spare, &Btf::Kernel, configure, attach)
+    }
+
+    /// The same, relocated with these types.
+    ///
+    /// # Errors
+    /// As [`Attached::load`].
+    pub fn load_with_types<L: IntoIterator<Item = OwnedFd>>(
+        object: &[u8],
+        spare: &[&str],
+        types: &Btf,
+        configure: impl FnOnce(&mut OpenObject) -> libbpf_rs::Result<()>,
         mut attach: impl FnMut(&ProgramMut<'_>) -> libbpf_rs::Result<L>,
     ) -> Result<Self, Error> {
         libbpf_rs::set_print(Some((PrintLevel::Warn, |_, text| {
             tracing::debug!(target: "libbpf", "{}", text.trim_end());
         })));
-        let mut open = ObjectBuilder::default()
+        let mut builder = ObjectBuilder::default();
+        if let Some(file) = types.file() {
+            let what = format!("use the types of {}", file.display());
+            builder.btf_custom_path(file).map_err(refused(what))?;
+        }
+        let mut open = builder
             .open_memory(object)
             .map_err(refused("read the compiled programs"))?;
         configure(&mut open).map_err(refused("configure the programs"))?;

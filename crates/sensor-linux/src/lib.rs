@@ -14,15 +14,26 @@
 
 pub mod accounts;
 pub mod attached;
+pub mod btf;
 pub mod dns;
 pub mod files;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod inventory;
 pub mod logins;
+mod mapping;
+pub mod name_service;
+#[cfg(test)]
+mod namespace;
 pub mod network;
+mod packets;
 pub mod probe;
 pub mod process;
+mod quiet;
 pub mod ring;
 mod share;
+mod sqlite;
 mod standing;
 pub mod syscall;
 pub mod text;

@@ -10,13 +10,14 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    ptr::{self, NonNull},
-    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::atomic::Ordering,
     time::Duration,
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::mapping::Mapping;
 
 /// Set while the kernel still writes the record.
 const BUSY: u32 = 1 << 31;
@@ -98,13 +99,12 @@ impl Ring {
     /// # Errors
     /// Those of poll; a signal counts as nothing to read.
     pub fn wait(&self, timeout: Duration) -> io::Result<bool> {
-        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, timeout) {
-            Ok(ready) => Ok(ready > 0),
-            Err(nix::errno::Errno::EINTR) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        wait_for_any([Some(self.fd.as_fd())], timeout)
+    }
+
+    /// Ready while there is something that was not given up.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     /// Shows `each` the complete records behind the position, and moves the position past them.
@@ -134,7 +134,7 @@ impl Ring {
                 break;
             }
             let at = self.page_bytes + (self.position & (self.data_bytes - 1));
-            let header = self.producer.header(at).load(Ordering::Acquire);
+            let header = self.producer.word(at).load(Ordering::Acquire);
             if header & BUSY != 0 {
                 break;
             }
@@ -145,7 +145,10 @@ impl Ring {
                 return Err(Corrupt { length, available });
             }
             if header & DISCARD == 0 {
-                let record = self.producer.bytes(at + HEADER_BYTES, length);
+                // SAFETY: the record is complete (its BUSY bit is clear, loaded with Acquire) and the
+                // kernel does not reuse it before `advance`, which needs `&mut self` and so cannot
+                // happen while this slice exists.
+                let record = unsafe { self.producer.bytes(at + HEADER_BYTES, length) };
                 each(self.position as u64, record);
                 records += 1;
             }
@@ -215,65 +218,28 @@ impl Ring {
     }
 }
 
+/// Waits until one of the descriptors is readable, at most for `timeout`; `false` when none is.
+///
+/// # Errors
+/// Those of poll; a signal counts as nothing to read.
+pub(crate) fn wait_for_any<const N: usize>(
+    fds: [Option<BorrowedFd<'_>>; N],
+    timeout: Duration,
+) -> io::Result<bool> {
+    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+    let fds = fds.into_iter().flatten();
+    let mut fds: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    match poll(&mut fds, timeout) {
+        Ok(ready) => Ok(ready > 0),
+        Err(nix::errno::Errno::EINTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn page_bytes() -> io::Result<usize> {
     nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)?
         .and_then(|bytes| usize::try_from(bytes).ok())
         .ok_or_else(|| io::ErrorKind::Unsupported.into())
-}
-
-/// Memory shared with the kernel.
-#[derive(Debug)]
-struct Mapping {
-    start: NonNull<std::ffi::c_void>,
-    bytes: usize,
-}
-
-// SAFETY: the mapping belongs to this value alone; the kernel's side is accessed atomically, or
-// after an atomic load has shown that the kernel is done with it.
-unsafe impl Send for Mapping {}
-
-impl Mapping {
-    fn new(fd: BorrowedFd<'_>, bytes: usize, offset: usize, protection: i32) -> io::Result<Self> {
-        let offset = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let (fd, flags) = (fd.as_raw_fd(), libc::MAP_SHARED);
-        // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
-        let start = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, fd, offset) };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = NonNull::new(start).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Self { start, bytes })
-    }
-
-    /// The position at the start of the page.
-    fn counter(&self) -> &AtomicUsize {
-        // SAFETY: the mapping is at least a page, aligned to one, and lives as long as `self`; the
-        // kernel accesses this word atomically as well.
-        unsafe { AtomicUsize::from_ptr(self.start.as_ptr().cast()) }
-    }
-
-    /// The length word of the record at `at`, which is a multiple of 8.
-    fn header(&self, at: usize) -> &AtomicU32 {
-        assert!(at.is_multiple_of(4) && at + HEADER_BYTES <= self.bytes);
-        // SAFETY: inside of the mapping and aligned, as just checked; the kernel accesses it
-        // atomically as well.
-        unsafe { AtomicU32::from_ptr(self.start.as_ptr().byte_add(at).cast()) }
-    }
-
-    fn bytes(&self, at: usize, length: usize) -> &[u8] {
-        assert!(at.checked_add(length).is_some_and(|end| end <= self.bytes));
-        // SAFETY: inside of the mapping, as just checked; the record is complete (its BUSY bit is
-        // clear, loaded with Acquire) and the kernel does not reuse it before `advance`, which
-        // needs `&mut Ring` and so cannot happen while this slice exists.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr().byte_add(at).cast(), length) }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: made by mmap with this length; no reference outlives `self`.
-        unsafe { libc::munmap(self.start.as_ptr(), self.bytes) };
-    }
 }
 
 #[cfg(test)]

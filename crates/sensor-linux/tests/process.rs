@@ -23,7 +23,7 @@ use yinglong_sensor_linux::{
 };
 
 use self::support::{
-    Killed, Recorder,
+    Killed, Recorder, executions,
     processes::{marker, only, opened, options, run},
     start,
 };
@@ -34,16 +34,17 @@ fn m01_every_one_of_2000_executions_is_reported_with_its_parent() {
     let Some(opened) = opened(test, options()) else {
         return;
     };
+    let count = executions(2000);
     let (outlet, marker) = (Recorder::default(), marker("m01"));
     let running = start(opened.sensor, &outlet);
-    for index in 0..2000 {
+    for index in 0..count {
         run("/bin/true", &[&marker, &index.to_string()]);
     }
-    let seen = outlet.wait(&marker, 2000);
+    let seen = outlet.wait(&marker, count);
     running.stop().1.unwrap();
 
     let distinct: HashSet<_> = seen.iter().map(|process| &process.command).collect();
-    assert_eq!((seen.len(), distinct.len()), (2000, 2000));
+    assert_eq!((seen.len(), distinct.len()), (count, count));
     assert_eq!(outlet.lost(), Default::default());
     let me = std::env::current_exe().unwrap();
     let real = fs::canonicalize("/bin/true").unwrap();

@@ -117,7 +117,7 @@ fn balances(ids: &BpfIds, outlet: &Recorder) -> bool {
         let tried = tried(ids);
         let books = outlet.books.lock().unwrap();
         let lost: u64 = books.lost.values().sum();
-        let delivered = books.committed.iter().filter(|seen| is_execution(seen));
+        let delivered = books.committed.iter().filter(is_execution);
         delivered.count() as u64 + lost == tried
     })
 }

@@ -120,10 +120,10 @@ mod tests {
             }))
         };
         let file = |path: &str| {
-            EventData::File(File {
+            EventData::File(Box::new(File {
                 path: path.into(),
                 ..File::default()
-            })
+            }))
         };
         let connection = |dir, local: &str| {
             EventData::Connection(Connection {

@@ -317,8 +317,9 @@ fn a_disk_that_fills_up_keeps_what_is_precious_and_tells_what_it_does_not() {
         assert!(ledger.balances(), "{stream}: {ledger:?}");
         ledger.spooled
     });
-    assert!(spooled[0] * 5 < spooled[1] * 4, "{spooled:?}");
-    assert!(spooled[1] < spooled[2], "{spooled:?}");
+    // Of a third each, what is cheap had room up to 70 % of the disk, the middle up to 85 %.
+    assert!(spooled[0] + 50 < spooled[1], "{spooled:?}");
+    assert!(spooled[1] + 30 < spooled[2], "{spooled:?}");
     assert_eq!(spooled[2], emitted - precious_lost);
     assert_eq!(
         ledger.streams["dns"].dropped.keys().collect::<Vec<_>>(),

@@ -13,7 +13,7 @@ use yinglong_agent::{
     scanner,
     worker::{self, Status},
 };
-use yinglong_model::{Timestamp, host::SensorStatus};
+use yinglong_model::{Timestamp, host::SensorStatus, ladder};
 
 use super::{State, books, print};
 
@@ -141,11 +141,18 @@ fn show(status: &Status, now: Timestamp, trouble: &[String]) -> String {
             true => String::new(),
             false => format!(": {}", sensor.reason),
         };
+        let rung = match sensor.rung() {
+            Some(rung) => format!(" (rung {} of {})", rung.number, ladder::PROCESS.len()),
+            None => String::new(),
+        };
         let _ = writeln!(
             text,
-            "{:<12} {words} {}{reason}",
+            "{:<12} {words} {}{rung}{reason}",
             sensor.stream, sensor.source
         );
+        if let Some(rung) = sensor.rung().filter(|rung| !rung.consequence.is_empty()) {
+            let _ = writeln!(text, "{:<12} costs: {}", "", rung.consequence);
+        }
     }
     text.push_str("\nbooks\n");
     text.push_str(&books(&report.ledger));
@@ -211,7 +218,9 @@ mod tests {
         let now = Timestamp::from_secs(103);
         assert!(trouble(&status(), now, true).is_empty());
         let text = show(&status(), now, &[]);
-        assert!(text.contains("process      observing by proc-connector: no BTF"));
+        let process = "process      observing by proc-connector (rung 4 of 5): no BTF\n";
+        assert!(text.contains(process), "{text}");
+        assert!(text.contains("costs: short-lived processes come without command line"));
         assert!(text.contains("600 ms since its start, 1.00 % of one processor"));
     }
 

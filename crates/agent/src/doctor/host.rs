@@ -9,7 +9,7 @@ use super::{Check, State, plain, say};
 use crate::enrol;
 
 /// What each capability is needed for: number, name, what is lost without it.
-pub(super) const CAPABILITIES: [(u8, &str, &str, &str); 7] = [
+pub(super) const CAPABILITIES: [(u8, &str, &str, &str); 8] = [
     (39, "CAP_BPF", "eBPF", "eBPF"),
     (38, "CAP_PERFMON", "eBPF", "eBPF"),
     (
@@ -41,6 +41,12 @@ pub(super) const CAPABILITIES: [(u8, &str, &str, &str); 7] = [
         "CAP_SYS_PTRACE",
         "details of processes of other users",
         "其他用户进程的细节",
+    ),
+    (
+        37,
+        "CAP_AUDIT_READ",
+        "logins as the audit subsystem tells them",
+        "审计子系统记录的登录",
     ),
 ];
 

@@ -3,11 +3,13 @@
 use std::{fs, path::Path};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-use yinglong_sensor_linux::probe::{self, Notification, Program};
+use yinglong_sensor_linux::{
+    btf::{self, Btf},
+    probe::{self, Notification, Program},
+};
 
 use super::{Check, State, Text, plain, say};
 
-const BTF: &str = "/sys/kernel/btf/vmlinux";
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 /// The oldest that eBPF is used on: ring buffers and links.
 const OLDEST: (u32, u32) = (5, 10);
@@ -47,25 +49,26 @@ fn version(release: &str) -> Check {
 
 fn btf() -> Check {
     let title = say("type information (BTF)", "内核类型信息（BTF）");
-    match fs::metadata(BTF) {
-        Ok(found) => {
-            let text = format!("{BTF}, {} KiB", found.len() / 1024);
+    let size = |path: &Path| fs::metadata(path).map_or(0, |found| found.len() / 1024);
+    match Btf::find(btf::asked().as_deref()) {
+        Ok(types) => {
+            let path = types.file().unwrap_or(Path::new(btf::KERNEL));
+            let text = format!("{}, {} KiB", path.display(), size(path));
             Check::ok("btf", title, plain(text))
         }
-        Err(_) => Check::ok(
-            "btf",
-            title,
-            say(format!("no {BTF}"), format!("缺少 {BTF}")),
-        )
-        .but(
+        Err(reason) => Check::ok("btf", title, plain(reason)).but(
             State::Fallback,
+            no_ebpf(),
             say(
-                "no eBPF: short processes come without details, short connections without process",
-                "无法使用 eBPF：短进程缺少细节，短连接无法关联进程",
-            ),
-            say(
-                "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as distributions ship since 2021",
-                "使用 CONFIG_DEBUG_INFO_BTF=y 的内核（2021 年后的发行版均具备）",
+                format!(
+                    "boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as distributions ship since 2021, or \
+                     put the BTF of this kernel into {}",
+                    btf::FOLDER
+                ),
+                format!(
+                    "使用 CONFIG_DEBUG_INFO_BTF=y 的内核（2021 年后的发行版均具备），或将该内核的 BTF 文件放入 {}",
+                    btf::FOLDER
+                ),
             ),
         ),
     }
@@ -93,8 +96,8 @@ fn ring_buffer() -> Check {
 
 fn no_ebpf() -> Text {
     say(
-        "no eBPF: executions by the process connector, processes of connections by look-up",
-        "无法使用 eBPF：进程执行依靠进程连接器，连接的进程依靠查找",
+        "no eBPF: executions by audit or the process connector, processes of connections by look-up",
+        "无法使用 eBPF：进程执行依靠审计或进程连接器，连接的进程依靠查找",
     )
 }
 
@@ -188,7 +191,7 @@ fn control_groups() -> Check {
 }
 
 fn packets() -> Check {
-    let title = say("packet sockets (libpcap)", "抓包套接字（libpcap）");
+    let title = say("packet sockets", "抓包套接字");
     let opened = socket(
         AddressFamily::Packet,
         SockType::Datagram,
@@ -284,8 +287,8 @@ fn audit() -> Check {
     check.but(
         State::Unused,
         say(
-            "nothing: this version does not read audit",
-            "无影响：此版本不读取审计",
+            "executions could not be read from audit if eBPF failed",
+            "一旦 eBPF 失效，无法改用审计记录进程执行",
         ),
         Text::default(),
     )

@@ -19,9 +19,7 @@ pub(super) fn checks() -> Vec<Check> {
         files::WebRoots::default(),
         files::Options::default(),
     );
-    let logins = logins::open(logins::Options {
-        paths: logins::Paths::of_host(),
-    });
+    let logins = logins::open(logins::Options::of_host());
     let dns = dns::open(
         tree(),
         accounts(),
@@ -36,16 +34,25 @@ pub(super) fn checks() -> Vec<Check> {
         ..process::Options::default()
     };
     let connector = process::open(tree(), accounts(), fallback);
+    let process = status(process.map(|opened| opened.sensor));
+    let rung = process.as_ref().ok().and_then(|status| {
+        let running = SensorStatus {
+            running: true,
+            ..status.clone()
+        };
+        running.rung()
+    });
+    let cost = match rung {
+        Some(rung) if !rung.consequence.is_empty() => say(rung.consequence, rung.consequence_zh),
+        _ => say("nothing that is observed", "观测内容不受影响"),
+    };
     vec![
         stream(
             "stream.process",
             say("watching executions", "监控进程执行"),
-            status(process.map(|opened| opened.sensor)),
-            "ebpf",
-            say(
-                "short-lived processes come without command line, and losses are estimates",
-                "短生命周期进程缺少命令行，丢失数量只能估计",
-            ),
+            process,
+            &["ebpf"],
+            cost,
             say(
                 "see the checks of BPF, BTF and capabilities below",
                 "参见下面的 BPF、BTF 与权限检查",
@@ -55,7 +62,7 @@ pub(super) fn checks() -> Vec<Check> {
             "stream.connection",
             say("watching connections", "监控网络连接"),
             status(network.map(|opened| opened.sensor)),
-            "pcap+ebpf",
+            &["packet+ebpf", "pcap+ebpf"],
             say(
                 "without eBPF short connections have no process; without packets scans of closed ports \
                  are not seen",
@@ -70,7 +77,7 @@ pub(super) fn checks() -> Vec<Check> {
             "stream.file",
             say("watching files", "监控文件变化"),
             status(files),
-            "fanotify",
+            &["fanotify"],
             say(
                 "the process that changed a file is not known, and large trees may exceed the limit of \
                  watches",
@@ -85,21 +92,23 @@ pub(super) fn checks() -> Vec<Check> {
             "stream.loginlog",
             say("watching logins", "监控登录"),
             status(logins),
-            "",
+            &[],
             say(
                 "logins that are written only to a missing log are not seen",
                 "仅写入缺失日志的登录无法看到",
             ),
             say(
-                "let rsyslog write auth.log, or name the log of sshd in YINGLONG_AUTH_LOG",
-                "让 rsyslog 写 auth.log，或用 YINGLONG_AUTH_LOG 指定 sshd 日志",
+                "run systemd-journald, let rsyslog write auth.log, or name the log of sshd in \
+                 YINGLONG_AUTH_LOG; CAP_AUDIT_READ for the audit subsystem",
+                "运行 systemd-journald、让 rsyslog 写 auth.log，或用 YINGLONG_AUTH_LOG 指定 sshd 日志；\
+                 审计子系统需要 CAP_AUDIT_READ",
             ),
         ),
         stream(
             "stream.dns",
             say("watching DNS questions", "监控 DNS 查询"),
             status(dns.map(|opened| opened.sensor)),
-            "ebpf",
+            &["ebpf"],
             say(
                 "without eBPF the program that asked is looked up and may be missed, and questions in other \
                  network namespaces are not seen",
@@ -114,7 +123,7 @@ pub(super) fn checks() -> Vec<Check> {
             "stream.syscall",
             say("watching system calls", "监控敏感系统调用"),
             status(syscall.map(|opened| opened.sensor)),
-            "ebpf",
+            &["ebpf"],
             say(
                 "some calls are not seen, or every call of the host pays for it; the finding says which",
                 "部分系统调用看不到，或主机的每个系统调用都有额外开销；详见检查结果",
@@ -135,12 +144,12 @@ fn status(opened: Result<Box<dyn Sensor>, Error>) -> Result<SensorStatus, String
     }
 }
 
-/// Of a stream: by the best source, by a lesser one, or not at all.
+/// Of a stream: by one of the best sources (any, if none is named), by a lesser one, or not at all.
 fn stream(
     id: &'static str,
     title: Text,
     status: Result<SensorStatus, String>,
-    best: &str,
+    best: &[&str],
     cost: Text,
     remedy: Text,
 ) -> Check {
@@ -152,7 +161,7 @@ fn stream(
             };
             let found = plain(format!("{}{reason}", status.source));
             let check = Check::ok(id, title, found);
-            let is_best = best.is_empty() || status.source == best;
+            let is_best = best.is_empty() || best.contains(&status.source.as_str());
             if is_best && status.reason.is_empty() {
                 return check;
             }
@@ -207,7 +216,7 @@ mod tests {
         });
         let text = || plain("x");
         let status = status.map_err(str::to_owned);
-        stream("x", text(), status, "ebpf", text(), text()).state
+        stream("x", text(), status, &["ebpf"], text(), text()).state
     }
 
     #[test]

@@ -14,29 +14,52 @@ const FOLDERS: [&str; 4] = [
 ];
 /// Address families the agent opens sockets of.
 const FAMILIES: [&str; 5] = ["AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK", "AF_PACKET"];
-/// Settings that blind it: name, the value that does not, what is lost.
-const HARMFUL: [(&str, &str, &str); 7] = [
+/// System calls that no group for ordinary services has, and the group that has them.
+const CALLS: [(&str, &str); 5] = [
+    ("bpf", "@privileged"),
+    ("fanotify_init", "@privileged"),
+    ("fanotify_mark", "@privileged"),
+    ("open_by_handle_at", "@privileged"),
+    ("perf_event_open", "@debug"),
+];
+/// Settings that blind it: name, the values that do not, what is lost.
+const HARMFUL: [(&str, &[&str], &str); 10] = [
     (
         "PrivateUsers",
-        "no",
+        &["no"],
         "PrivateUsers: no capability counts outside",
     ),
     (
         "PrivateNetwork",
-        "no",
+        &["no"],
         "PrivateNetwork: the host's connections",
     ),
-    ("PrivateTmp", "no", "PrivateTmp: files in /tmp"),
-    ("PrivatePIDs", "no", "PrivatePIDs: the host's processes"),
+    ("PrivateTmp", &["no"], "PrivateTmp: files in /tmp"),
+    (
+        "PrivateDevices",
+        &["no"],
+        "PrivateDevices: files in /dev, where they should not be",
+    ),
+    ("PrivatePIDs", &["no"], "PrivatePIDs: the host's processes"),
+    (
+        "ProtectKernelModules",
+        &["no"],
+        "ProtectKernelModules: files and signatures of kernel modules",
+    ),
+    (
+        "ProtectHostname",
+        &["no"],
+        "ProtectHostname: changes of the host's name",
+    ),
     (
         "ProtectProc",
-        "default",
+        &["default"],
         "ProtectProc: processes of other users",
     ),
-    ("ProcSubset", "all", "ProcSubset: counters of the kernel"),
+    ("ProcSubset", &["all"], "ProcSubset: counters of the kernel"),
     (
         "ProtectHome",
-        "no",
+        &["no", "read-only"],
         "ProtectHome: files below /home and /root",
     ),
 ];
@@ -143,24 +166,107 @@ fn faults(unit: &str) -> Vec<String> {
             }
         }
     }
+    let allowed = allowed(unit);
+    for (call, group) in CALLS {
+        if !allowed(call, group) {
+            faults.push(format!("the system call {call}"));
+        }
+    }
     for (name, harmless, lost) in HARMFUL {
-        let value = last.get(name).copied().unwrap_or(harmless);
+        let value = last.get(name).copied().unwrap_or_default();
         let off = ["", "no", "false", "off", "0"].contains(&value);
-        if value != harmless && !off {
+        if !harmless.contains(&value) && !off {
             faults.push(lost.to_owned());
         }
     }
     faults
 }
 
+/// Whether `SystemCallFilter` lets a call through that is in this group. The first line decides
+/// whether what is named is all that may be called or all that may not; a line with a tilde takes
+/// away in the first case and names in the second.
+fn allowed(unit: &str) -> impl Fn(&str, &str) -> bool {
+    let mut steps = Vec::new();
+    for line in unit.lines() {
+        let Some(("SystemCallFilter", value)) = line
+            .trim()
+            .split_once('=')
+            .map(|(name, value)| (name.trim(), value.trim()))
+        else {
+            continue;
+        };
+        if value.is_empty() {
+            steps.clear();
+            continue;
+        }
+        let inverted = value.starts_with('~');
+        let names: Vec<_> = value
+            .trim_start_matches('~')
+            .split_ascii_whitespace()
+            // An error to answer with may follow the name.
+            .filter_map(|name| name.split(':').next().map(str::to_owned))
+            .collect();
+        steps.push((inverted, names));
+    }
+    move |call, group| {
+        let mut allowed = steps.first().is_none_or(|(inverted, _)| *inverted);
+        for (inverted, names) in &steps {
+            if names.iter().any(|name| name == call || name == group) {
+                allowed = !inverted;
+            }
+        }
+        allowed
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn the_unit_we_ship_takes_nothing_away() {
         let unit = include_str!("../../../../deploy/systemd/yinglong-agent.service");
         assert_eq!(faults(unit), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_unit_we_ship_grants_what_is_used_and_nothing_else() {
+        let unit = include_str!("../../../../deploy/systemd/yinglong-agent.service");
+        let line = unit
+            .lines()
+            .find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+        let granted: BTreeSet<_> = line.unwrap().split_ascii_whitespace().collect();
+        let mut used: BTreeSet<_> = CAPABILITIES.iter().map(|(_, name, ..)| *name).collect();
+        // Of no use since Linux 5.11, so nothing is lost without it there.
+        used.insert("CAP_SYS_RESOURCE");
+        assert_eq!(granted, used);
+    }
+
+    #[test]
+    fn the_drop_in_for_the_scanner_takes_nothing_away_either() {
+        let unit = include_str!("../../../../deploy/systemd/yinglong-agent.service");
+        let scanner = include_str!("../../../../deploy/systemd/yinglong-agent-scanner.conf");
+        assert_eq!(faults(&format!("{unit}\n{scanner}")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_filter_of_system_calls_is_read_as_systemd_reads_it() {
+        let lost = |filter: &str| {
+            let found = faults(filter).join("|");
+            found.contains("the system call bpf")
+        };
+        assert!(!lost(""));
+        assert!(lost("SystemCallFilter=@system-service"));
+        assert!(!lost(
+            "SystemCallFilter=@system-service\nSystemCallFilter=bpf"
+        ));
+        assert!(!lost("SystemCallFilter=@system-service @privileged"));
+        assert!(lost("SystemCallFilter=bpf\nSystemCallFilter=~@privileged"));
+        assert!(lost("SystemCallFilter=~bpf:EPERM ptrace"));
+        assert!(!lost("SystemCallFilter=~ptrace"));
+        assert!(!lost("SystemCallFilter=@system-service\nSystemCallFilter="));
     }
 
     #[test]
@@ -182,5 +288,7 @@ mod tests {
         assert!(found("PrivateNetwork=yes").contains("connections"));
         assert_eq!(found("PrivateNetwork=yes\nPrivateNetwork=no"), "");
         assert_eq!(found("ProtectProc=default\nProcSubset=all"), "");
+        assert_eq!(found("ProtectHome=read-only"), "");
+        assert!(found("ProtectHome=yes").contains("/home"));
     }
 }

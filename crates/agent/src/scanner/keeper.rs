@@ -272,7 +272,7 @@ impl<O: Outlet> Keeper<O> {
         }
         self.findings.emit(Observation::Event {
             occurred_at: Timestamp::from(SystemTime::now()),
-            data: EventData::File(event(&wanted.event, &answer.matches)),
+            data: EventData::File(Box::new(event(&wanted.event, &answer.matches))),
         });
     }
 

@@ -166,14 +166,14 @@ mod tests {
     const NOW: Duration = Duration::ZERO;
 
     fn change(action: &str, path: &str, web: Option<bool>) -> EventData {
-        EventData::File(File {
+        EventData::File(Box::new(File {
             action: action.into(),
             path: path.into(),
             hash: "0".repeat(32),
             actor_pid: Some(7),
             web,
             ..File::default()
-        })
+        }))
     }
 
     #[test]

@@ -135,12 +135,12 @@ impl Bench {
     }
 
     fn report(&self, name: &str) {
-        self.feed.see(&EventData::File(File {
+        self.feed.see(&EventData::File(Box::new(File {
             action: "WRITE".into(),
             path: self.path(name),
             web: Some(true),
             ..File::default()
-        }));
+        })));
     }
 
     /// Waits until something was found in a file.

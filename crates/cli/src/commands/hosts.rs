@@ -1,7 +1,10 @@
 //! `yinglong hosts` and `yinglong host`.
 
 use anyhow::bail;
-use yinglong_api::{routes::hosts::Hosts, views::Host};
+use yinglong_api::{
+    routes::hosts::Hosts,
+    views::{Host, Sensor},
+};
 
 use crate::{
     client::{Client, Target},
@@ -43,11 +46,7 @@ pub(crate) fn list(args: &ListArgs) -> anyhow::Result<()> {
         return output::json_lines(hosts);
     }
     let rows = hosts.iter().map(|host| {
-        let sensors: Vec<String> = host
-            .sensors
-            .iter()
-            .map(|s| format!("{}:{}", s.stream, if s.running { &s.source } else { "off" }))
-            .collect();
+        let sensors: Vec<String> = host.sensors.iter().map(sensor).collect();
         [
             host.agent_id.to_string(),
             output::short(&host.hostname, 32),
@@ -74,6 +73,16 @@ pub(crate) fn list(args: &ListArgs) -> anyhow::Result<()> {
         ],
         rows,
     )
+}
+
+/// A stream and its source, and the rung if it is not the best one.
+fn sensor(sensor: &Sensor) -> String {
+    let Sensor { stream, source, .. } = sensor;
+    match sensor.rung {
+        _ if !sensor.running => format!("{stream}:off"),
+        Some(rung) if rung > 1 => format!("{stream}:{source}(rung {rung})"),
+        _ => format!("{stream}:{source}"),
+    }
 }
 
 /// Does what is asked.
@@ -106,5 +115,28 @@ pub(crate) fn find(client: &Client, name: &str) -> anyhow::Result<Host> {
         (Some(host), None) => Ok(host),
         (None, _) => bail!("there is no host `{name}`; see `yinglong hosts`"),
         (Some(_), Some(_)) => bail!("several hosts are called `{name}`; use the agent id"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lesser_rung_is_said_with_its_number() {
+        let told = |source: &str, running, rung| {
+            sensor(&Sensor {
+                stream: "process".into(),
+                source: source.into(),
+                running,
+                reason: String::new(),
+                rung,
+                consequence: String::new(),
+            })
+        };
+        assert_eq!(told("ebpf", true, Some(1)), "process:ebpf");
+        assert_eq!(told("audit", true, Some(3)), "process:audit(rung 3)");
+        assert_eq!(told("none", false, None), "process:off");
+        assert_eq!(told("fanotify", true, None), "process:fanotify");
     }
 }

@@ -188,7 +188,15 @@ pub(super) const OWN: &[Own] = &[
             kept("Archived"),
             kept("ProcessGuid"),
         ],
-        unfilled: &["yara", "yara_tags"],
+        unfilled: &[
+            "mode",
+            "capabilities",
+            "old_path",
+            "new_path",
+            "link_path",
+            "yara",
+            "yara_tags",
+        ],
     },
     Own {
         kind: EventType::Loginlog,

@@ -1,49 +1,36 @@
-//! The second best source: packets of this network namespace, captured with libpcap, and look-ups in
-//! `/proc` for whose they are. For kernels without BTF or control groups version 2.
+//! The second best source: packets of this network namespace, and look-ups in `/proc` for whose they
+//! are. For kernels without BTF or control groups version 2.
 
 use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
+    io,
     net::{IpAddr, SocketAddr},
+    os::fd::BorrowedFd,
     time::Duration,
 };
 
 use etherparse::{
     EtherType, LaxNetSlice, LaxSlicedPacket, TcpHeaderSlice, UdpHeaderSlice, ip_number,
 };
-use pcap::{Active, Linktype};
 use yinglong_model::event::{Direction, Protocol};
 
 use super::record::{Asker, Record};
-use crate::network::{Attempt, Link, Locals, Lookup, Way, cooked};
-
-/// A packet as the kernel side would keep it, with its headers.
-const SNAPLEN_BYTES: i32 = 4096 + 128;
-/// Ring between kernel and agent.
-const BUFFER_BYTES: i32 = 4 << 20;
-/// Longest time the kernel keeps a packet before it shows it.
-const LATENCY_MS: i32 = 20;
-/// Packets taken in one go.
-const BATCH: usize = 8192;
-/// `LINKTYPE_LINUX_SLL2`
-const COOKED2: Linktype = Linktype(276);
-/// The port of name servers, over IPv6 after extension headers, too. A loopback interface (always
-/// number 1) shows each packet leaving and arriving.
-const WANTED: &str = "port 53 or ip6[6] = 0 or ip6[6] = 43 or ip6[6] = 60";
-const WANTED_ONCE: &str =
-    "not (ifindex 1 and outbound) and (port 53 or ip6[6] = 0 or ip6[6] = 43 or ip6[6] = 60)";
+use crate::{
+    network::{Attempt, Locals, Lookup},
+    packets::{self, Frame, Kind, Wanted, Way},
+};
 
 const DNS_PORT: u16 = 53;
 
 /// An open capture, with what finds owners.
 pub(super) struct Capture {
-    handle: pcap::Capture<Active>,
-    link: Link,
+    kind: Kind,
+    packets: Box<dyn packets::Capture>,
     locals: Locals,
     lookup: Lookup,
     /// Stands in for the socket: its own end.
     secret: RandomState,
-    dropped: u32,
 }
 
 /// What a packet says.
@@ -59,28 +46,19 @@ struct Heard<'a> {
 }
 
 impl Capture {
-    pub(super) fn open() -> Result<Self, pcap::Error> {
-        let mut handle = pcap::Capture::from_device("any")?
-            .snaplen(SNAPLEN_BYTES)
-            .buffer_size(BUFFER_BYTES)
-            .timeout(LATENCY_MS)
-            .promisc(false)
-            .open()?
-            // A blocking read would not come back while nothing matches the filter.
-            .setnonblock()?;
-        let (link, wanted) = match handle.set_datalink(COOKED2) {
-            Ok(()) => (Link::Cooked2, WANTED_ONCE),
-            Err(_) => (Link::Cooked1, WANTED),
-        };
-        handle.filter(wanted, true)?;
+    pub(super) fn open(kind: Kind) -> io::Result<Self> {
         Ok(Self {
-            handle,
-            link,
+            kind,
+            packets: kind.open(Wanted::Names)?,
             locals: Locals::default(),
             lookup: Lookup::default(),
             secret: RandomState::new(),
-            dropped: 0,
         })
+    }
+
+    /// Where packets come from.
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Shows what was captured, up to a bound; says whether there may be more. `now` is the time
@@ -89,28 +67,24 @@ impl Capture {
         &mut self,
         now: Duration,
         mut each: impl FnMut(&Record<'_>),
-    ) -> Result<bool, pcap::Error> {
+    ) -> io::Result<bool> {
         let mut owners: HashMap<(Protocol, SocketAddr), Asker> = HashMap::new();
-        for _ in 0..BATCH {
-            let packet = match self.handle.next_packet() {
-                Ok(packet) => packet,
-                Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => return Ok(false),
-                Err(error) => return Err(error),
+        let (locals, lookup, secret) = (&mut self.locals, &mut self.lookup, &self.secret);
+        self.packets.read(&mut |frame| {
+            let Some(heard) = dissect(&frame) else {
+                return;
             };
-            let Some(heard) = dissect(self.link, packet.data) else {
-                continue;
-            };
-            if !self.locals.contains(now, heard.local.ip()) {
-                continue;
+            if !locals.contains(now, heard.local.ip()) {
+                return;
             }
             let asker = heard.sent.then(|| {
                 *owners
                     .entry((heard.protocol, heard.local))
-                    .or_insert_with(|| owner(&mut self.lookup, now, &heard))
+                    .or_insert_with(|| owner(lookup, now, &heard))
             });
             each(&Record {
                 at: now,
-                cookie: self.secret.hash_one((heard.local, heard.protocol)),
+                cookie: secret.hash_one((heard.local, heard.protocol)),
                 protocol: heard.protocol,
                 server: heard.server,
                 sent: heard.sent,
@@ -119,18 +93,17 @@ impl Capture {
                 length: heard.length,
                 payload: heard.payload,
             });
-        }
-        Ok(true)
+        })
+    }
+
+    /// Readable while there are packets.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.packets.fd()
     }
 
     /// Packets the buffer had no room for since the last call.
     pub(super) fn newly_dropped(&mut self) -> u64 {
-        let Ok(statistics) = self.handle.stats() else {
-            return 0;
-        };
-        let new = statistics.dropped.wrapping_sub(self.dropped);
-        self.dropped = statistics.dropped;
-        u64::from(new)
+        self.packets.newly_dropped()
     }
 }
 
@@ -155,9 +128,9 @@ fn owner(lookup: &mut Lookup, now: Duration, heard: &Heard<'_>) -> Asker {
 }
 
 /// Reads a frame; `None` when it is nothing between this host and a name server.
-fn dissect(link: Link, frame: &[u8]) -> Option<Heard<'_>> {
-    let (way, ether_type, rest) = cooked(link, frame)?;
-    let sliced = LaxSlicedPacket::from_ether_type(EtherType(ether_type), rest);
+fn dissect<'a>(frame: &Frame<'a>) -> Option<Heard<'a>> {
+    let way = frame.way;
+    let sliced = LaxSlicedPacket::from_ether_type(EtherType(frame.ether_type), frame.bytes);
     let net = sliced.net?;
     let (source, destination): (IpAddr, IpAddr) = match &net {
         LaxNetSlice::Ipv4(slice) => {
@@ -219,26 +192,22 @@ fn dissect(link: Link, frame: &[u8]) -> Option<Heard<'_>> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use yinglong_model::Timestamp;
 
     use super::*;
-
-    #[test]
-    fn both_filters_compile() {
-        for (link, wanted) in [(COOKED2, WANTED_ONCE), (Linktype::LINUX_SLL, WANTED)] {
-            let dead = pcap::Capture::dead(link).unwrap();
-            if let Err(error) = dead.compile(wanted, true) {
-                panic!("{wanted}: {error}");
-            }
-        }
-    }
 
     proptest! {
         #[test]
         fn no_frame_makes_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = dissect(Link::Cooked1, &bytes);
-            let mut framed = vec![8, 0, 0, 0, 0, 0, 0, 2, 0, 1, 4, 6, 1, 2, 3, 4, 5, 6, 0, 0, 0x45];
-            framed.extend(bytes);
-            let _ = dissect(Link::Cooked2, &framed);
+            for ether_type in [0x0800, 0x86dd, 0x8100] {
+                let frame = Frame {
+                    at: Timestamp::from_nanos(0),
+                    way: Way::Looping,
+                    ether_type,
+                    bytes: &bytes,
+                };
+                let _ = dissect(&frame);
+            }
         }
     }
 }

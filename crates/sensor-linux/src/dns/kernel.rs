@@ -2,8 +2,7 @@
 
 use std::{
     fs::File,
-    os::fd::{AsFd, AsRawFd},
-    time::Duration,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -11,6 +10,7 @@ use yinglong_sensor::Outlet;
 
 use crate::{
     attached::{self, Aligned, Attached, BpfIds},
+    btf::{self, Btf},
     network::control_group_root,
     ring::{Limit, Ring},
     share::Shares,
@@ -34,6 +34,9 @@ pub(super) enum Error {
     /// Control groups cannot be hooked.
     #[error("control groups version 2 are not mounted; mount them (`mount -t cgroup2`)")]
     NoControlGroups,
+    /// There are no types to relocate the programs with.
+    #[error("{0}")]
+    NoTypes(String),
     /// The kernel refuses the programs.
     #[error("kernel refuses the name programs; it needs BTF and the agent needs root")]
     Load(#[source] attached::Error),
@@ -190,19 +193,21 @@ impl Kernel {
         self.ring.advance();
     }
 
-    /// Waits for the next round, or less when the ring is filling.
-    pub(super) fn wait(&self, round: Duration) {
-        // An interrupted wait only makes the round earlier.
-        let _ = self.ring.wait(round);
+    /// Becomes readable with a record.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.ring.fd()
     }
 }
 
 fn load() -> Result<Attached, Error> {
     let root = control_group_root().ok_or(Error::NoControlGroups)?;
     let root = File::open(root).map_err(Error::Ring)?;
+    let types = Btf::find(btf::asked().as_deref()).map_err(Error::NoTypes)?;
     let mut missing = Vec::new();
-    let mut attached = Attached::load(
+    let mut attached = Attached::load_with_types(
         &OBJECT.0,
+        &[],
+        &types,
         |_| Ok(()),
         |program| {
             let name = program.name().to_string_lossy().into_owned();

@@ -38,7 +38,7 @@ use self::{
     sensor::{Names, Source as From},
 };
 pub use crate::attached::{BpfIds, hold};
-use crate::{accounts::Accounts, tree::Tree};
+use crate::{accounts::Accounts, packets::Kind, tree::Tree};
 
 /// Which source to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,16 +49,32 @@ pub enum Source {
     /// Kernel hooks only.
     Ebpf,
     /// Packets and look-ups only.
+    Packet,
+    /// The same, with packets from libpcap.
     Pcap,
 }
 
 impl Source {
-    /// Reads `YINGLONG_DNS_SOURCE` (`ebpf`, `pcap`); anything else means the best source.
+    /// Reads `YINGLONG_DNS_SOURCE` (`ebpf`, `packet`, `pcap`); anything else means the best source.
     pub fn from_env() -> Self {
         match std::env::var("YINGLONG_DNS_SOURCE").as_deref() {
             Ok("ebpf") => Self::Ebpf,
+            Ok("packet") => Self::Packet,
             Ok("pcap") => Self::Pcap,
             _ => Self::Best,
+        }
+    }
+
+    const fn hooks(self) -> bool {
+        matches!(self, Self::Best | Self::Ebpf)
+    }
+
+    /// Where packets come from if there are no hooks.
+    const fn packets(self) -> Option<Kind> {
+        match self {
+            Self::Best | Self::Packet => Some(Kind::Packet),
+            Self::Pcap => Some(Kind::Pcap),
+            Self::Ebpf => None,
         }
     }
 }
@@ -90,7 +106,7 @@ pub struct Opened {
 pub fn open(tree: Tree, accounts: Accounts, options: Options) -> Result<Opened, Error> {
     let mut reasons = Vec::new();
     let mut source = None;
-    if options.source == Source::Pcap {
+    if !options.source.hooks() {
         reasons.push("ebpf: switched off".to_owned());
     } else {
         match Kernel::open(options.adopt.as_ref()) {
@@ -104,10 +120,12 @@ pub fn open(tree: Tree, accounts: Accounts, options: Options) -> Result<Opened, 
             }
         }
     }
-    if source.is_none() && options.source != Source::Ebpf {
-        match Capture::open() {
+    if source.is_none()
+        && let Some(kind) = options.source.packets()
+    {
+        match Capture::open(kind) {
             Ok(capture) => source = Some(From::Capture(Box::new(capture))),
-            Err(error) => reasons.push(format!("pcap: {error}")),
+            Err(error) => reasons.push(format!("{kind}: {error}")),
         }
     }
     let reason = reasons.join("; ");
@@ -129,6 +147,55 @@ pub fn open(tree: Tree, accounts: Accounts, options: Options) -> Result<Opened, 
         excluded_pids: options.excluded_pids,
     });
     Ok(Opened { sensor, ids })
+}
+
+/// Reads `bytes` as a message.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_message(bytes: &[u8]) {
+    if let Ok(Some(said)) = message::read(bytes) {
+        // A name has at most 255 bytes, each told as at most four.
+        assert!(said.question.name.len() <= 4 * 255, "{said:?}");
+    }
+}
+
+/// Reads `bytes` as segments of two streams: the first byte of each says how long it is, the second
+/// which stream it is of and how far it lies from the one before.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_stream(mut bytes: &[u8]) {
+    let mut streams = stream::Streams::default();
+    let (mut seq, mut now) = (0_u32, std::time::Duration::ZERO);
+    while let [length, choice, rest @ ..] = bytes {
+        let (segment, after) = rest.split_at(usize::from(*length).min(rest.len()));
+        bytes = after;
+        let way = stream::Way {
+            cookie: u64::from(choice & 1),
+            sent: false,
+        };
+        seq = seq.wrapping_add(u32::from(choice >> 4)).wrapping_sub(4);
+        now += std::time::Duration::from_secs(u64::from(choice >> 1 & 7));
+        let length = segment.len() as u32 + u32::from(choice & 8) * 1000;
+        for message in streams.take(now, way, seq, segment, length).messages {
+            fuzz_message(&message);
+        }
+        seq = seq.wrapping_add(length);
+    }
+}
+
+/// Reads `bytes` as a record of our programs.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_record(bytes: &[u8]) {
+    let Some(record) = record::decode(bytes) else {
+        return;
+    };
+    let way = stream::Way {
+        cookie: record.cookie,
+        sent: record.sent,
+    };
+    let mut streams = stream::Streams::default();
+    for _ in 0..2 {
+        let (seq, length) = (record.tcp_seq, record.length);
+        streams.take(record.at, way, seq, record.payload, length);
+    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,10 @@ use super::{
     table::{Exchange, Key, Table},
     tell::Teller,
 };
-use crate::{accounts::Accounts, process::boot_id, standing::Standing, tree::Tree};
+use crate::{
+    accounts::Accounts, process::boot_id, quiet::Quiet, ring::wait_for_any, standing::Standing,
+    tree::Tree,
+};
 
 /// Time between two rounds unless the ring fills faster.
 const ROUND: Duration = Duration::from_millis(50);
@@ -50,11 +53,15 @@ impl Source {
         }
     }
 
-    fn wait(&self) {
-        match self {
-            Self::Kernel(kernel) => kernel.wait(ROUND),
-            Self::Capture(_) => std::thread::sleep(ROUND),
-        }
+    fn wait(&self, patience: Duration) {
+        let fd = match self {
+            Self::Kernel(kernel) => kernel.fd(),
+            // Packets that keep coming are gathered, not waited for.
+            Self::Capture(_) if patience <= ROUND => return std::thread::sleep(patience),
+            Self::Capture(capture) => capture.fd(),
+        };
+        // An interrupted wait only makes the round earlier.
+        let _ = wait_for_any([Some(fd)], patience);
     }
 }
 
@@ -66,9 +73,9 @@ impl Sensor for Names {
     fn status(&self) -> SensorStatus {
         SensorStatus {
             stream: self.stream().to_owned(),
-            source: match self.source {
+            source: match &self.source {
                 Source::Kernel(_) => "ebpf",
-                Source::Capture(_) => "pcap",
+                Source::Capture(capture) => capture.kind().as_str(),
             }
             .to_owned(),
             running: true,
@@ -84,7 +91,7 @@ impl Sensor for Names {
             standing.look(run.sensor, outlet);
             let stopping = context.stopping();
             if !more && !stopping {
-                run.sensor.source.wait();
+                run.wait();
             }
             run.follow(&context.config())?;
             more = run.take_records(outlet)?;
@@ -109,6 +116,9 @@ struct Run<'a> {
     /// Waiting one round for their names: an execution just before the question reaches the
     /// process table through another ring.
     unnamed: Vec<Exchange>,
+    quiet: Quiet,
+    /// Something was read in this round.
+    seen: bool,
     mark: Mark,
     secured: Mark,
     hurried: u64,
@@ -153,11 +163,21 @@ impl<'a> Run<'a> {
             wanted: false,
             resolvers: true,
             unnamed: Vec::new(),
+            quiet: Quiet::default(),
+            seen: false,
             secured: Mark::default(),
             mark,
             hurried: 0,
             told,
         })
+    }
+
+    /// Waits for the next round.
+    fn wait(&mut self) {
+        let waiting = self.table.waiting() > 0 || !self.unnamed.is_empty();
+        let busy = waiting || std::mem::take(&mut self.seen);
+        self.quiet.round(busy);
+        self.sensor.source.wait(self.quiet.wait(ROUND));
     }
 
     /// Puts a changed configuration in force.
@@ -179,10 +199,11 @@ impl<'a> Run<'a> {
     fn take_records(&mut self, outlet: &mut dyn Outlet) -> Result<bool, Error> {
         let now = since_boot();
         let (table, streams, wanted) = (&mut self.table, &mut self.streams, self.wanted);
-        let mut malformed = 0;
+        let (mut malformed, mut seen) = (0, false);
         let more = match &mut self.sensor.source {
             Source::Kernel(kernel) => {
                 let more = kernel.read(|bytes| {
+                    seen = true;
                     malformed += match record::decode(bytes) {
                         Some(record) => take(table, streams, now, &record),
                         None => 1,
@@ -193,15 +214,17 @@ impl<'a> Run<'a> {
             }
             Source::Capture(capture) => capture
                 .read(now, |record| {
+                    seen = true;
                     if wanted {
                         malformed += take(table, streams, now, record);
                     }
                 })
                 .map_err(|error| Error::Os {
                     what: "packets cannot be captured any more".to_owned(),
-                    source: std::io::Error::other(error),
+                    source: error,
                 })?,
         };
+        self.seen |= seen;
         if malformed > 0 {
             outlet.lose(DropReason::Malformed, malformed);
             self.told = true;

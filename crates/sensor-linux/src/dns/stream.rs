@@ -86,7 +86,7 @@ impl Streams {
         }
         let skipped = usize::try_from(stream.next.wrapping_sub(seq)).unwrap_or_default();
         let new = bytes.get(skipped..).unwrap_or_default();
-        let missing = length as usize - skipped - new.len();
+        let missing = (length as usize).saturating_sub(skipped + new.len());
         stream.next = seq.wrapping_add(length);
         stream.add(new, missing, &mut told.messages);
         told

@@ -21,8 +21,9 @@ use yinglong_model::{
 };
 use yinglong_sensor::{Context, Outlet};
 
-use self::server::{Behaviour, Server, in_namespace};
+use self::server::{Behaviour, Server};
 use super::{mark::RING, message::tests::message, *};
+use crate::namespace::in_namespace;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Longer than any event is held back once its answer has come.
@@ -117,7 +118,7 @@ impl Observed {
         let mut config = AgentConfig::clone(&context.config());
         config.revision += 1;
         change(&mut config);
-        let wanted = config.client.dns && options.source != Source::Pcap;
+        let wanted = config.client.dns && options.source.hooks();
         let options_source = options.source;
         context.set_config(config);
         let mut opened = match open(Tree::default(), Accounts::default(), options) {
@@ -127,7 +128,7 @@ impl Observed {
                 return None;
             }
         };
-        if options_source != Source::Pcap {
+        if options_source.hooks() {
             assert_eq!(opened.sensor.status().reason, "");
         }
         let mut outlet = Collector {
@@ -508,13 +509,19 @@ fn what_waits_when_an_agent_is_killed_is_counted_and_what_the_ring_holds_is_told
 
 #[test]
 fn without_hooks_packets_and_lookups_tell_what_the_own_namespace_asks() {
+    for source in [Source::Packet, Source::Pcap] {
+        packets_and_lookups_tell(source);
+    }
+}
+
+fn packets_and_lookups_tell(source: Source) {
     in_namespace(|| {
         let options = Options {
-            source: Source::Pcap,
+            source,
             ..Options::default()
         };
-        let test = "packets alone";
-        let Some(observed) = Observed::start_with(test, options, Arc::default(), |_| {}) else {
+        let test = format!("packets alone ({source:?})");
+        let Some(observed) = Observed::start_with(&test, options, Arc::default(), |_| {}) else {
             return;
         };
         // Until the first round the switch is not in force.

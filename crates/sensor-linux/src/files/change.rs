@@ -1,6 +1,10 @@
 //! What sources report: a step in the life of a path.
 
-use std::{os::unix::ffi::OsStrExt, path::Path, sync::Arc};
+use std::{
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use yinglong_model::Timestamp;
 
@@ -50,11 +54,36 @@ pub(super) enum Step {
 }
 
 /// The process that acted.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Actor {
     pub(super) pid: u32,
     pub(super) name: Option<String>,
     pub(super) user: Option<String>,
+    /// File name of the program it had executed last, if that was seen.
+    pub(super) program: Option<Box<[u8]>>,
+    /// It was gone when the change was read.
+    pub(super) gone: bool,
+    /// It has become another program since, and `name` may be that of the other one.
+    pub(super) superseded: Arc<AtomicBool>,
+}
+
+impl PartialEq for Actor {
+    fn eq(&self, other: &Self) -> bool {
+        self.pid == other.pid && self.name == other.name && self.user == other.user
+    }
+}
+
+impl Eq for Actor {}
+
+/// Another name of the file, besides the one a step is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Other {
+    /// The name it had before it was renamed to this.
+    Old(Arc<Path>),
+    /// The name it was renamed to.
+    New(Arc<Path>),
+    /// A hard link, through which it was changed.
+    Link(Arc<Path>),
 }
 
 /// A step of a path.
@@ -64,6 +93,7 @@ pub(super) struct Note {
     pub(super) step: Step,
     pub(super) actor: Option<Arc<Actor>>,
     pub(super) at: Timestamp,
+    pub(super) other: Option<Other>,
 }
 
 /// What a source hands over at once.
@@ -77,6 +107,8 @@ pub(super) struct Batch {
     pub(super) overflowed: u64,
     /// Notifications that make no sense.
     pub(super) malformed: u64,
+    /// Changes where paths are too long to be kept.
+    pub(super) too_deep: u64,
 }
 
 /// The path as text; bytes that are not UTF-8 as `\xNN`.

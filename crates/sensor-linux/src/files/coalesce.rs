@@ -12,7 +12,7 @@ use std::{
 
 use yinglong_model::Timestamp;
 
-use super::change::{Actor, Kind, Note, Step};
+use super::change::{Actor, Kind, Note, Other, Step};
 
 /// A change within a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,7 @@ pub(super) struct Change {
     pub(super) kind: Kind,
     pub(super) actor: Option<Arc<Actor>>,
     pub(super) at: Timestamp,
+    pub(super) other: Option<Other>,
 }
 
 /// What happened to one path within a moment.
@@ -80,12 +81,18 @@ impl Coalescer {
             step,
             actor,
             at,
+            other,
         } = note;
         let kind = match step {
             Step::Changed(kind) => kind,
             Step::Closed => Kind::Write,
         };
-        let change = Change { kind, actor, at };
+        let change = Change {
+            kind,
+            actor,
+            at,
+            other,
+        };
         let path = if let Some(waiting) = self.waiting.get_mut(&path) {
             if waiting.group.changes.len() < Self::MOST_CHANGES {
                 add(waiting, step, change);
@@ -219,6 +226,7 @@ fn add(waiting: &mut Waiting, step: Step, change: Change) {
                 .any(|earlier| {
                     earlier.kind == kind
                         && pid_of(earlier) == pid_of(&change)
+                        && earlier.other == change.other
                         && (!kind.ends() || group.changes.last() == Some(earlier))
                 });
             if !repeated {
@@ -248,6 +256,7 @@ mod tests {
             step,
             actor: Some(Arc::new(actor)),
             at: Timestamp::default(),
+            other: None,
         }
     }
 

@@ -39,6 +39,18 @@ impl<K: Eq + Hash, V> Generations<K, V> {
         self.young.insert(key, value);
     }
 
+    pub(super) fn remove<Q>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.old.remove(key).or_else(|| self.young.remove(key))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.young.is_empty() && self.old.is_empty()
+    }
+
     pub(super) fn clear(&mut self) {
         self.young.clear();
         self.old.clear();
@@ -60,6 +72,16 @@ mod tests {
         }
         assert_eq!(map.get(&999), Some(&999));
         assert_eq!(map.get(&0), None);
+    }
+
+    #[test]
+    fn what_is_removed_is_gone_young_or_old() {
+        let mut map = Generations::new(1);
+        map.insert("a", 1);
+        map.insert("b", 2);
+        assert_eq!((map.remove("a"), map.remove("b")), (Some(1), Some(2)));
+        assert!(map.is_empty());
+        assert_eq!(map.remove("a"), None);
     }
 
     #[test]

@@ -22,7 +22,8 @@ use nix::{
 use yinglong_model::Timestamp;
 
 use super::{
-    change::{Batch, Kind, Note, Step},
+    change::{Batch, Kind, Note, Other, Step},
+    deep::{MOST_BYTES, Reach},
     scan::Arrival,
     scope::Root,
 };
@@ -41,6 +42,8 @@ pub(super) struct Inotify {
     watches: HashMap<PathBuf, WatchDescriptor>,
     /// A directory that was moved away, until it is known where to.
     leaving: Option<(u32, PathBuf)>,
+    /// The last name that was given up for another, with the cookie both halves have.
+    renamed: Option<(u32, Arc<Path>)>,
     /// Directories for which there was no watch left.
     unwatched: u64,
     /// Of those, not yet told to the batch.
@@ -56,6 +59,7 @@ impl Inotify {
             paths: HashMap::new(),
             watches: HashMap::new(),
             leaving: None,
+            renamed: None,
             unwatched: 0,
             untold: 0,
         })
@@ -90,9 +94,10 @@ impl Inotify {
                 if !self.enter(&path) || !root.recursive {
                     continue;
                 }
-                for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
+                let entries = Reach::of(&path).and_then(|reach| fs::read_dir(reach.path()));
+                for entry in entries.into_iter().flatten().flatten() {
                     if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                        left.push(entry.path());
+                        left.push(path.join(entry.file_name()));
                     }
                 }
             }
@@ -122,7 +127,15 @@ impl Inotify {
         if !self.wants(path) {
             return false;
         }
-        let Ok(metadata) = fs::symlink_metadata(path) else {
+        if path.as_os_str().len() > MOST_BYTES {
+            self.unwatched += 1;
+            self.untold += 1;
+            return false;
+        }
+        let Ok(reach) = Reach::of(path) else {
+            return false;
+        };
+        let Ok(metadata) = fs::symlink_metadata(reach.path()) else {
             return false;
         };
         if self.foreign.contains(&metadata.dev()) {
@@ -138,7 +151,7 @@ impl Inotify {
             | AddWatchFlags::IN_DELETE_SELF
             | AddWatchFlags::IN_MOVE_SELF
             | AddWatchFlags::IN_DONT_FOLLOW;
-        match self.instance.add_watch(path, mask) {
+        match self.instance.add_watch(reach.path(), mask) {
             Ok(watch) => {
                 if let Some(earlier) = self.paths.insert(watch, path.to_owned()) {
                     self.watches.remove(&earlier);
@@ -212,11 +225,19 @@ impl Inotify {
             return;
         };
         let path: Arc<Path> = path.into();
+        let old = match is(AddWatchFlags::IN_MOVED_TO) {
+            true => self.old_name(event.cookie, &path, batch),
+            false => None,
+        };
+        if is(AddWatchFlags::IN_MOVED_FROM) {
+            self.renamed = Some((event.cookie, Arc::clone(&path)));
+        }
         batch.notes.push(Note {
             path: Arc::clone(&path),
             step,
             actor: None,
             at,
+            other: old.clone().map(Other::Old),
         });
         if !is(AddWatchFlags::IN_ISDIR) {
             return;
@@ -233,9 +254,21 @@ impl Inotify {
                 earlier => self.leaving = earlier,
             }
             if self.enter(&path) {
-                batch.arrivals.push(Arrival::moved(path, None, at));
+                batch.arrivals.push(Arrival::moved(path, old, None, at));
             }
         }
+    }
+
+    /// The name that became `new`, whose own note is told so. The halves of a rename follow each
+    /// other closely, though others may come between them.
+    fn old_name(&mut self, cookie: u32, new: &Arc<Path>, batch: &mut Batch) -> Option<Arc<Path>> {
+        let (_, old) = self.renamed.take_if(|(other, _)| *other == cookie)?;
+        let mut latest = batch.notes.iter_mut().rev().take(16);
+        let half = latest.find(|note| note.path == old && note.step == Step::Changed(Kind::Rename));
+        if let Some(half) = half {
+            half.other = Some(Other::New(Arc::clone(new)));
+        }
+        Some(old)
     }
 
     fn wants(&self, path: &Path) -> bool {

@@ -15,7 +15,7 @@ use std::{
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
-use super::generations::Generations;
+use super::{capabilities, deep::Reach, generations::Generations};
 
 /// Hashes of a file's content, in lower-case hex.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,8 +61,14 @@ pub(super) enum Facts {
         uid: u32,
         size: u64,
         hashes: Result<Hashes, Skipped>,
+        /// Permission bits, with those for setuid, setgid and sticky.
+        mode: Option<u32>,
+        /// What the file lets do who executes it.
+        capabilities: Option<String>,
         /// Whether content or attributes changed since the last look at this file.
         changed: bool,
+        /// Whether content changed since then.
+        written: bool,
     },
 }
 
@@ -99,11 +105,18 @@ impl Version {
     }
 }
 
+/// When attributes and content changed last, as far as a look showed.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    changed: (i64, i64),
+    modified: (i64, i64),
+}
+
 /// Inspects files and remembers what it saw, about 250 bytes for each of some thousand files.
 #[derive(Debug)]
 pub(super) struct Inspector {
     hashed: Generations<(u64, u64), (Version, Hashes)>,
-    seen: Generations<(u64, u64), (i64, i64)>,
+    seen: Generations<(u64, u64), Seen>,
     started: (i64, i64),
 }
 
@@ -126,6 +139,11 @@ impl Inspector {
 
     /// Looks at `path`, hashing at most `limit_bytes`. Gives hashing up when `stop` is set.
     pub(super) fn inspect(&mut self, path: &Path, limit_bytes: u64, stop: &AtomicBool) -> Facts {
+        let reach = match Reach::of(path) {
+            Ok(reach) => reach,
+            Err(error) => return without_file(&error),
+        };
+        let path = reach.path();
         let metadata = match fs::symlink_metadata(path) {
             Ok(metadata) => metadata,
             Err(error) => return without_file(&error),
@@ -135,11 +153,21 @@ impl Inspector {
         }
         let identity = (metadata.dev(), metadata.ino());
         let version = Version::of(&metadata);
-        let changed = match self.seen.get(&identity) {
-            Some(seen) => *seen != version.changed,
-            None => version.changed >= self.started,
+        let (changed, written) = match self.seen.get(&identity) {
+            Some(seen) => (
+                seen.changed != version.changed,
+                seen.modified != version.modified,
+            ),
+            None => (
+                version.changed >= self.started,
+                version.modified >= self.started,
+            ),
         };
-        self.seen.insert(identity, version.changed);
+        let seen = Seen {
+            changed: version.changed,
+            modified: version.modified,
+        };
+        self.seen.insert(identity, seen);
         let hashes = match metadata.is_file() {
             false => Err(Skipped::NotRegular),
             true if metadata.size() > limit_bytes => Err(Skipped::TooLarge),
@@ -152,7 +180,10 @@ impl Inspector {
             uid: metadata.uid(),
             size: metadata.size(),
             hashes,
+            mode: Some(metadata.mode() & 0o7777),
+            capabilities: granted(path, &metadata),
             changed,
+            written,
         }
     }
 
@@ -179,6 +210,11 @@ impl Inspector {
 
 /// What can be told about `path` without reading it.
 pub(super) fn glance(path: &Path) -> Facts {
+    let reach = match Reach::of(path) {
+        Ok(reach) => reach,
+        Err(error) => return without_file(&error),
+    };
+    let path = reach.path();
     match fs::symlink_metadata(path) {
         Err(error) => without_file(&error),
         Ok(metadata) if is_special(&metadata) => Facts::Special,
@@ -189,9 +225,19 @@ pub(super) fn glance(path: &Path) -> Facts {
                 true => Skipped::Busy,
                 false => Skipped::NotRegular,
             }),
+            mode: Some(metadata.mode() & 0o7777),
+            capabilities: granted(path, &metadata),
             changed: true,
+            written: true,
         },
     }
+}
+
+/// Only who executes a file gets its capabilities, so that most files are not asked.
+fn granted(path: &Path, metadata: &Metadata) -> Option<String> {
+    (metadata.is_file() && metadata.mode() & 0o111 != 0)
+        .then(|| capabilities::of(path))
+        .flatten()
 }
 
 fn without_file(error: &io::Error) -> Facts {
@@ -201,7 +247,10 @@ fn without_file(error: &io::Error) -> Facts {
             uid: u32::MAX,
             size: 0,
             hashes: Err(Skipped::Unreadable),
+            mode: None,
+            capabilities: None,
             changed: true,
+            written: true,
         },
     }
 }

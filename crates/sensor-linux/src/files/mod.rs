@@ -2,18 +2,22 @@
 //! by whom, and what the file holds now.
 //!
 //! - **Guarantees**: a change in a watched directory is reported within 200 ms (the bytes of a
-//!   file that stays open are looked at once a second); no kind of change is lost, and of one path
-//!   events keep their order. Links are never followed, pipes never waited for.
+//!   file that stays open are looked at once a second; who is gone is waited for until its end was
+//!   reported; a hard link whose watched names have to be looked for takes as long as that does); no
+//!   kind of change is lost, and of one path events keep their order. Symbolic links are never
+//!   followed, pipes never waited for.
 //! - **Invariants**: paths outside the scope are told apart by their directory's handle before
 //!   anything is allocated for them. Every queue is bounded; a file that cannot be hashed in time
 //!   is reported unhashed and says so (`hash_skipped`).
-//! - **Sources**: [`fanotify`] marks on whole file systems, with the actor; [`inotify`] where that
-//!   is refused, without. `YINGLONG_FILE_SOURCE=inotify` forces the latter.
+//! - **Sources**: [`fanotify`] marks on whole file systems, with the actor, and whatever name a
+//!   file is changed through; [`inotify`] where that is refused, without both. `YINGLONG_FILE_SOURCE=inotify` forces the latter.
 //! - **Not here**: filters of the configuration, content rules.
 
 mod actors;
+mod capabilities;
 mod change;
 mod coalesce;
+mod deep;
 mod deliver;
 mod fanotify;
 mod generations;
@@ -111,4 +115,12 @@ pub fn open(
         options,
         running: true,
     }))
+}
+
+/// Reads `bytes` as what a fanotify descriptor gives, and as a line of the mount table.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_events(bytes: &[u8]) {
+    fanotify::fuzz_events(bytes);
+    mounts::parse(bytes);
+    capabilities::text(bytes);
 }

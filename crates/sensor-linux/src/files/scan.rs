@@ -10,7 +10,10 @@ use std::{
 
 use yinglong_model::Timestamp;
 
-use super::change::{Actor, Kind, Note, Step};
+use super::{
+    change::{Actor, Kind, Note, Other, Step},
+    deep::Reach,
+};
 
 /// A directory that may hold files nobody reported.
 #[derive(Debug, Clone)]
@@ -20,16 +23,24 @@ pub(super) struct Arrival {
     at: Timestamp,
     /// Made a moment ago, so that its files were written and not only moved.
     fresh: bool,
+    /// Where it was before.
+    from: Option<Arc<Path>>,
 }
 
 impl Arrival {
-    /// A directory that was moved here with all it holds.
-    pub(super) fn moved(path: Arc<Path>, actor: Option<Arc<Actor>>, at: Timestamp) -> Self {
+    /// A directory that was moved here with all it holds, from `from` if that is known.
+    pub(super) fn moved(
+        path: Arc<Path>,
+        from: Option<Arc<Path>>,
+        actor: Option<Arc<Actor>>,
+        at: Timestamp,
+    ) -> Self {
         Self {
             path,
             actor,
             at,
             fresh: false,
+            from,
         }
     }
 
@@ -40,6 +51,7 @@ impl Arrival {
             actor: None,
             at,
             fresh: true,
+            from: None,
         }
     }
 }
@@ -75,7 +87,8 @@ impl Scanner {
                     continue;
                 }
                 // A directory that is gone again, or that we may not read, holds nothing for us.
-                self.current = fs::read_dir(&arrival.path)
+                self.current = Reach::of(&arrival.path)
+                    .and_then(|reach| fs::read_dir(reach.path()))
                     .ok()
                     .map(|entries| (arrival, entries));
                 continue;
@@ -87,13 +100,16 @@ impl Scanner {
             let Ok(entry) = entry else {
                 continue;
             };
-            let path: Arc<Path> = entry.path().into();
+            let path: Arc<Path> = arrival.path.join(entry.file_name()).into();
+            let from = arrival.from.as_ref();
+            let from: Option<Arc<Path>> = from.map(|from| from.join(entry.file_name()).into());
             let mut tell = |kind| {
                 notes.push(Note {
                     path: Arc::clone(&path),
                     step: Step::Changed(kind),
                     actor: arrival.actor.clone(),
                     at: arrival.at,
+                    other: from.clone().map(Other::Old),
                 });
             };
             tell(Kind::Create);
@@ -108,6 +124,7 @@ impl Scanner {
             if kind.is_dir() {
                 self.left.push_back(Arrival {
                     path,
+                    from,
                     ..arrival.clone()
                 });
             }

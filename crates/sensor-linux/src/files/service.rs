@@ -19,6 +19,7 @@ use super::{
     actors::Actors,
     change::Batch,
     coalesce::{Coalescer, Group},
+    deep::MOST_BYTES,
     deliver::{Delivery, Setting},
     fanotify::Fanotify,
     inotify::Inotify,
@@ -235,9 +236,12 @@ impl Run {
                 more = service.read(&mut batch)?;
                 last_read = Some(Instant::now());
             }
+            if let Some(fanotify) = &mut service.fanotify {
+                fanotify.tick(Instant::now(), &mut batch);
+            }
             self.take(batch, service, outlet);
             let due = self.coalescer.due(Instant::now());
-            self.give(due, service);
+            self.give(due, false, service);
             self.put(outlet)?;
         }
         self.farewell(service, outlet)
@@ -288,10 +292,15 @@ impl Run {
         if let Some(ticked) = self.ticked {
             wait = wait.min((ticked + TICK).saturating_duration_since(now));
         }
-        for deadline in [self.coalescer.deadline(), self.commit_by]
-            .into_iter()
-            .flatten()
-        {
+        let links = service.fanotify.as_ref();
+        let links = links.and_then(|fanotify| fanotify.deadline(now));
+        let deadlines = [
+            self.coalescer.deadline(),
+            self.delivery.deadline(),
+            self.commit_by,
+            links,
+        ];
+        for deadline in deadlines.into_iter().flatten() {
             wait = wait.min(deadline.saturating_duration_since(now));
         }
         if busy {
@@ -329,7 +338,7 @@ impl Run {
                 if let Some(inotify) = &mut service.inotify {
                     inotify.enter(path);
                 }
-                scope.look(path) == Look::All
+                path.as_os_str().len() <= MOST_BYTES && scope.look(path) == Look::All
             };
             self.scanner.step(&mut enter, &mut batch.notes);
         }
@@ -340,6 +349,7 @@ impl Run {
         for (reason, count) in [
             (DropReason::QueueOverflow, batch.overflowed),
             (DropReason::Malformed, batch.malformed),
+            (DropReason::TooLarge, batch.too_deep),
         ] {
             if count > 0 {
                 outlet.lose(reason, count);
@@ -348,7 +358,7 @@ impl Run {
         }
     }
 
-    fn give(&mut self, groups: Vec<Group>, service: &Service) {
+    fn give(&mut self, groups: Vec<Group>, hurry: bool, service: &Service) {
         let setting = Setting {
             worker: &self.worker,
             actors: &service.actors,
@@ -363,6 +373,8 @@ impl Run {
         while let Some(done) = self.worker.answer() {
             self.delivery.answered(done, setting, &mut self.out);
         }
+        let now = Instant::now();
+        self.delivery.settle(now, hurry, setting, &mut self.out);
     }
 
     /// Hands events over, and commits when it is time.
@@ -390,15 +402,16 @@ impl Run {
         service.read(&mut batch)?;
         self.take(batch, service, outlet);
         let all = self.coalescer.all();
-        self.give(all, service);
+        self.give(all, false, service);
         let started = Instant::now();
         while !self.delivery.is_idle() {
-            if started.elapsed() >= FAREWELL {
+            let hurry = started.elapsed() >= FAREWELL;
+            if hurry {
                 self.worker.hurry();
             }
             let mut fds = [PollFd::new(self.worker.fd(), PollFlags::POLLIN)];
             let _ = poll(&mut fds, PollTimeout::from(50_u8));
-            self.give(Vec::new(), service);
+            self.give(Vec::new(), hurry, service);
         }
         for observation in self.out.drain(..) {
             outlet.emit(observation);

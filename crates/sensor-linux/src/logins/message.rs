@@ -1,9 +1,13 @@
-//! What sshd, login and su say about logins.
+//! What sshd, login, su and sudo say about logins.
 //!
 //! Names of accounts come from the network and may hold anything, also what looks like the rest
 //! of a message; addresses are therefore looked for from the end of a line that tells of a failure.
 
-use std::{collections::VecDeque, net::IpAddr};
+use std::{collections::VecDeque, net::IpAddr, time::Duration};
+
+use yinglong_model::{Timestamp, event::Login};
+
+use super::told::{Told, Witness};
 
 /// An outcome that a message tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,9 +16,52 @@ pub(super) struct Outcome {
     pub(super) remote: String,
     pub(super) status: bool,
     pub(super) tty: String,
-    /// How often, where the log daemon folded repeated lines.
+    /// How often, where one line stands for several attempts.
     pub(super) times: u32,
+    /// Over how long, at most.
+    pub(super) over: Duration,
+    /// The log daemon folded lines equal to the one before.
+    pub(super) folded: bool,
 }
+
+impl Outcome {
+    /// The logins it stands for, as a witness tells of them. `before` is when that witness told of
+    /// the line before.
+    pub(super) fn told(
+        self,
+        at: Timestamp,
+        before: Option<Timestamp>,
+        source: &str,
+        witness: Witness,
+        forged: bool,
+    ) -> Vec<Told> {
+        let since = match self.folded {
+            true => before.unwrap_or_else(|| at.minus(FOLDED)),
+            false => at.minus(self.over),
+        };
+        let told = Told {
+            at,
+            within: (since != at).then_some((since, at)),
+            login: Login {
+                username: self.username,
+                remote: self.remote,
+                status: self.status,
+                hostname: String::new(),
+                tty: Some(self.tty).filter(|tty| !tty.is_empty()),
+                source: Some(source.to_owned()),
+            },
+            witness,
+            forged,
+        };
+        vec![told; self.times as usize]
+    }
+}
+
+/// How long equal lines may be folded when the line before them was read by an earlier run.
+const FOLDED: Duration = Duration::from_secs(600);
+
+/// How long sudo asks for a password before it gives up, three times.
+const SUDO: Duration = Duration::from_secs(900);
 
 /// Connections remembered, so that the end of one that was told of is not told again.
 const CONNECTIONS: usize = 1024;
@@ -27,6 +74,8 @@ const REPETITIONS: u32 = 1000;
 pub(super) struct Messages {
     /// Address and port of connections with an outcome, the newest last.
     told: VecDeque<(String, u16)>,
+    /// Account and address of failures that PAM told and sshd itself has not repeated yet.
+    asked: VecDeque<(String, String)>,
 }
 
 impl Messages {
@@ -35,12 +84,14 @@ impl Messages {
         if let Some((times, inner)) = repeated(message) {
             let mut outcome = self.outcome(program, inner)?;
             outcome.times = times;
+            outcome.folded = true;
             return Some(outcome);
         }
         match program {
             "" | "sshd" | "sshd-session" | "sshd-auth" => self.sshd(message),
             "login" => login(message),
             "su" => su(message),
+            "sudo" => sudo(message),
             _ => None,
         }
     }
@@ -60,11 +111,40 @@ impl Messages {
             }
             let rest = rest.strip_prefix("invalid user ").unwrap_or(rest);
             let (user, peer) = rest.rmatch_indices(" from ").find_map(|m| peer(rest, m))?;
+            let asked = |(name, address): &(String, String)| name == user && *address == peer.0;
+            if method.starts_with("keyboard-interactive")
+                && let Some(place) = self.asked.iter().position(asked)
+            {
+                self.asked.remove(place);
+                self.told.push_back(peer);
+                return None;
+            }
             return Some(self.tell(user, peer, false));
+        }
+        let asked = message.strip_prefix("error: ").unwrap_or(message);
+        if let Some(rest) = asked.strip_prefix("PAM: ") {
+            return self.prompted(rest);
         }
         let (user, peer) = given_up(message)?;
         let told = self.told.contains(&peer);
         (!told).then(|| self.tell(user, peer, false))
+    }
+
+    /// A wrong answer at a prompt of PAM: `Authentication failure for root from 192.0.2.1`. What PAM calls
+    /// the failure is in the host's language.
+    fn prompted(&mut self, rest: &str) -> Option<Outcome> {
+        let (before, address) = rest.rsplit_once(" from ")?;
+        let remote = address_text(address)?;
+        let (_failure, user) = before.split_once(" for ")?;
+        let user = user.strip_prefix("illegal user ").unwrap_or(user);
+        if self.asked.len() == CONNECTIONS {
+            self.asked.pop_front();
+        }
+        self.asked.push_back((user.to_owned(), remote.clone()));
+        Some(Outcome {
+            remote,
+            ..local(user, "ssh", "", false)
+        })
     }
 
     fn tell(&mut self, user: &str, peer: (String, u16), status: bool) -> Outcome {
@@ -78,6 +158,8 @@ impl Messages {
             status,
             tty: "ssh".to_owned(),
             times: 1,
+            over: Duration::ZERO,
+            folded: false,
         }
     }
 }
@@ -187,6 +269,20 @@ fn su(message: &str) -> Option<Outcome> {
     Some(local(user, "", "", status))
 }
 
+/// Wrong passwords at sudo(8), which says so once, at the end: `alice : 3 incorrect password attempts ;
+/// TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/bin/ls`. What it then runs is no login.
+fn sudo(message: &str) -> Option<Outcome> {
+    let (user, rest) = message.trim_start().split_once(" : ")?;
+    let (times, rest) = rest.split_once(" incorrect password attempt")?;
+    let times: u32 = times.parse().ok()?;
+    let tty = rest.split(" ; ").find_map(|part| part.strip_prefix("TTY="));
+    Some(Outcome {
+        times: times.clamp(1, REPETITIONS),
+        over: SUDO,
+        ..local(user, tty.unwrap_or_default(), "", false)
+    })
+}
+
 fn unquoted(text: &str) -> &str {
     text.trim_matches('\'')
 }
@@ -198,6 +294,8 @@ fn local(user: &str, tty: &str, from: &str, status: bool) -> Outcome {
         status,
         tty: tty.strip_prefix("/dev/").unwrap_or(tty).to_owned(),
         times: 1,
+        over: Duration::ZERO,
+        folded: false,
     }
 }
 
@@ -214,6 +312,7 @@ mod tests {
             status,
             tty,
             times,
+            ..
         } = outcome;
         Some(format!("{username}|{remote}|{status}|{tty}|{times}"))
     }
@@ -323,6 +422,16 @@ mod tests {
                 Some("root||true||1"),
             ),
             (
+                "sudo",
+                "   alice : 3 incorrect password attempts ; TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/bin/ls",
+                Some("alice||false|pts/0|3"),
+            ),
+            (
+                "sudo",
+                "alice : TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/bin/echo 3 incorrect password attempts",
+                None,
+            ),
+            (
                 "su",
                 "pam_unix(su:session): session opened for user root",
                 None,
@@ -345,14 +454,37 @@ mod tests {
         assert!(messages.outcome("sshd", &other).is_none());
     }
 
+    #[test]
+    fn a_wrong_answer_at_a_prompt_is_one_failure_also_when_sshd_repeats_it() {
+        let mut messages = Messages::default();
+        let mut count = |message: &str| messages.outcome("sshd", message).is_some();
+        let pam = "error: PAM: Authentication failure for root from 192.0.2.1";
+        let own = "Failed keyboard-interactive/pam for root from 192.0.2.1 port 7 ssh2";
+        let closed = "Connection closed by authenticating user root 192.0.2.1 port 7 [preauth]";
+        assert_eq!([count(pam), count(pam), count(own)], [true, true, false]);
+        assert_eq!(
+            [count(own), count(own), count(closed)],
+            [false, true, false]
+        );
+        let unknown = "error: PAM: User not known to the underlying authentication module for illegal user x y from 192.0.2.1";
+        assert_eq!(
+            shown("sshd", unknown).as_deref(),
+            Some("x y|192.0.2.1|false|ssh|1")
+        );
+        assert!(!count("PAM: pam_open_session(): Permission denied"));
+        assert!(!count(
+            "PAM: Authentication failure for root from box.example"
+        ));
+    }
+
     proptest! {
         #[test]
         fn no_message_can_stop_the_sensor(
-            start in "(Accepted |Failed |message repeated |FAILED LOGIN |LOGIN ON |ROOT LOGIN |FAILED SU |\\(to |Disconnecting )?",
+            start in "(Accepted |Failed |a : 7 incorrect password attempt|message repeated |FAILED LOGIN |LOGIN ON |ROOT LOGIN |FAILED SU |\\(to |Disconnecting )?",
             words in proptest::collection::vec("(for|from|port|user|by|on|FOR|BY|7|::1|é|\\[|\\]|authenticating|invalid|[a-z:' ]{0,4})", 0..12),
         ) {
             let message = format!("{start}{}", words.join(" "));
-            for program in ["", "sshd", "login", "su", "x"] {
+            for program in ["", "sshd", "login", "su", "sudo", "x"] {
                 let _ = Messages::default().outcome(program, &message);
             }
         }

@@ -1,133 +1,182 @@
 //! The sensor: reads every source in turn, and commits events with positions.
 
-use std::{path::Path, time::Duration};
+use std::time::{Duration, Instant};
 
-use yinglong_model::{
-    DropReason, EventData, Observation, Timestamp, event::Login, host::SensorStatus,
-};
+use yinglong_model::{DropReason, EventData, Observation, Timestamp, host::SensorStatus};
 use yinglong_sensor::{Context, Error, Outlet, Sensor};
 
 use super::{
-    Paths,
+    Options, Paths,
+    audit::Audit,
+    database::{Database, Form},
     duplicates::Duplicates,
-    follow::{CHUNK_BYTES, Follower, Position},
-    message::Messages,
-    syslog, utmp,
+    file::LogFile,
+    journal::Journal,
+    tamper::{Finding, Lastlog},
+    told::{Batch, Told, is_unknown},
 };
 use crate::{
+    accounts::Accounts,
     inventory::{Root, facts},
     standing::Standing,
 };
 
-/// Time between two looks at the files; looking costs one stat(2) per file.
+/// Time between two looks at the sources; looking costs a few stat(2) per file.
 const POLL: Duration = Duration::from_millis(200);
 
 /// Mark of the logins that were reported a short while ago.
 const RECENT_MARK: &str = "logins.recent";
+/// Mark of the place in the journal.
+const JOURNAL_MARK: &str = "logins.journal";
+/// Mark of what is known of lastlog.
+const LASTLOG_MARK: &str = "logins.lastlog";
 
-/// Reads the files of logins.
+/// How long a login of an account that its witness does not know waits for one that does.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// Logins that wait at most.
+const WAITING: usize = 1024;
+
+/// Reads what tells of logins.
 pub(super) struct Reader {
-    sources: Vec<Source>,
+    options: Options,
+    files: Vec<LogFile>,
+    /// Opened by the first pass: what was remembered is known then.
+    rest: Option<Rest>,
+    audit: Option<Audit>,
     duplicates: Duplicates,
+    waiting: Vec<(Instant, Told)>,
+    accounts: Accounts,
     hostname: String,
+    /// Words of the marks that were committed.
+    marked: Vec<(String, String)>,
 }
 
-/// One file.
-struct Source {
-    path: std::path::PathBuf,
-    mark: String,
-    format: Format,
-    follower: Option<Follower>,
-    marked: Option<Position>,
-    /// Whether the last attempt to read it failed, so that it is logged once.
-    failing: bool,
-    /// Whether it lost bytes in this run, by a rotation that copies or by tampering.
-    shortened: bool,
-}
-
-enum Format {
-    Wtmp,
-    Btmp,
-    Log {
-        messages: Messages,
-        /// Within a line that is too long.
-        skipping: bool,
-    },
-}
-
-/// A login as one source tells of it.
-struct Told {
-    at: Timestamp,
-    login: Login,
-    source: usize,
-}
-
-/// What is read in one turn of all sources.
-#[derive(Default)]
-struct Batch {
-    told: Vec<Told>,
-    malformed: u64,
-    too_large: u64,
+/// Sources that need their marks to be opened.
+struct Rest {
+    journal: Option<Journal>,
+    databases: Vec<Database>,
+    lastlog: Lastlog,
 }
 
 impl Reader {
-    pub(super) fn new(paths: Paths) -> Self {
-        let source = |path: &Path, mark: String, format: Format| Source {
-            path: path.to_owned(),
-            mark,
-            format,
-            follower: None,
-            marked: None,
-            failing: false,
-            shortened: false,
-        };
-        let mut sources = vec![
-            source(&paths.wtmp, "logins.wtmp".to_owned(), Format::Wtmp),
-            source(&paths.btmp, "logins.btmp".to_owned(), Format::Btmp),
-        ];
-        for path in &paths.auth {
-            let format = Format::Log {
-                messages: Messages::default(),
-                skipping: false,
-            };
-            let mark = format!("logins.auth:{}", path.display());
-            sources.push(source(path, mark, format));
-        }
+    pub(super) fn new(options: Options) -> Self {
+        let accounts = Accounts::default();
+        let paths = &options.paths;
+        let mut files = vec![LogFile::wtmp(&paths.wtmp), LogFile::btmp(&paths.btmp)];
+        let logs = paths.auth.iter().enumerate();
+        files.extend(logs.map(|(number, path)| LogFile::log(path, number)));
         Self {
-            sources,
+            audit: options.audit.then(|| Audit::open(accounts.clone())),
+            files,
+            rest: None,
             duplicates: Duplicates::default(),
+            waiting: Vec::new(),
+            accounts,
             hostname: String::new(),
+            marked: Vec::new(),
+            options,
         }
     }
 
     /// Reads what is new; says whether there may be more at once.
     fn pass(&mut self, outlet: &mut dyn Outlet, now: Timestamp) -> Result<bool, Error> {
         let mut batch = Batch::default();
-        let mut more = false;
-        for (index, source) in self.sources.iter_mut().enumerate() {
-            match source.read(index, &*outlet, now, &mut batch) {
-                Ok(has_more) => {
-                    more |= has_more;
-                    source.failing = false;
-                }
-                Err(error) => {
-                    if !source.failing {
-                        tracing::warn!(path = %source.path.display(), %error, "logins cannot be read");
-                    }
-                    source.failing = true;
-                }
+        let more = self.read(&*outlet, now, &mut batch);
+        let told = std::mem::take(&mut batch.told);
+        let any = self.report(told, outlet, now, more);
+        let mut changed = any || !batch.tampered.is_empty();
+        for finding in std::mem::take(&mut batch.tampered) {
+            outlet.emit(self.tampering(&finding, now));
+        }
+        for (reason, count) in [
+            (DropReason::Malformed, batch.malformed),
+            (DropReason::TooLarge, batch.too_large),
+            (DropReason::QueueOverflow, batch.overflowed),
+        ] {
+            if count > 0 {
+                outlet.lose(reason, count);
+                changed = true;
             }
         }
-        batch.told.sort_by_key(|told| told.at);
-        let mut changed = batch.malformed + batch.too_large > 0;
-        let any = !batch.told.is_empty();
-        for Told {
-            at,
-            mut login,
-            source,
-        } in batch.told
-        {
-            if self.duplicates.is_first(&login, at, source, now) {
+        if any {
+            outlet.mark(RECENT_MARK, self.duplicates.save());
+        }
+        for file in &mut self.files {
+            changed |= file.remember(outlet);
+        }
+        changed |= self.remember(outlet);
+        if changed {
+            outlet.commit()?;
+        }
+        Ok(more)
+    }
+
+    fn read(&mut self, outlet: &dyn Outlet, now: Timestamp, batch: &mut Batch) -> bool {
+        let rest = self
+            .rest
+            .get_or_insert_with(|| Rest::open(&self.options, outlet));
+        // The better proof first.
+        let mut more = false;
+        let mut proof = false;
+        if let Some(journal) = &mut rest.journal {
+            more |= journal.read(now, batch);
+            proof = journal.reason().is_none();
+        }
+        if let Some(audit) = &mut self.audit {
+            audit.look();
+            more |= audit.read(now, batch);
+        }
+        for database in &mut rest.databases {
+            database.read(now, batch);
+        }
+        if let Some(kind) = rest.lastlog.look() {
+            batch.tampered.push(Finding {
+                path: self.options.paths.lastlog.clone(),
+                kind,
+            });
+        }
+        for file in &mut self.files {
+            if !proof || !file.is_settling() {
+                more |= file.read(outlet, now, batch);
+            }
+        }
+        more
+    }
+
+    /// Reports what nobody told before; says whether anything was told at all.
+    fn report(
+        &mut self,
+        told: Vec<Told>,
+        outlet: &mut dyn Outlet,
+        now: Timestamp,
+        more: bool,
+    ) -> bool {
+        // Who knows the account is heard before who does not.
+        let (mut ready, waiting): (Vec<Told>, Vec<Told>) = told
+            .into_iter()
+            .partition(|told| told.forged || !is_unknown(&told.login.username));
+        ready.sort_by_key(|told| told.at);
+        let until = Instant::now() + PATIENCE;
+        self.waiting
+            .extend(waiting.into_iter().map(|told| (until, told)));
+        let over = self.waiting.len().saturating_sub(WAITING);
+        let due = self
+            .waiting
+            .iter()
+            .take_while(|(until, _)| *until <= Instant::now())
+            .count();
+        ready.extend(self.waiting.drain(..due.max(over)).map(|(_, told)| told));
+        let any = !ready.is_empty();
+        for told in ready {
+            let is_first = self.duplicates.is_first(&told, now);
+            let Told {
+                at,
+                mut login,
+                forged,
+                ..
+            } = told;
+            if is_first && !forged {
                 login.hostname.clone_from(&self.hostname);
                 outlet.emit(Observation::Event {
                     occurred_at: at,
@@ -138,29 +187,144 @@ impl Reader {
         if !more {
             self.duplicates.forget(now);
         }
-        if any {
-            outlet.mark(RECENT_MARK, self.duplicates.save());
+        any
+    }
+
+    fn tampering(&self, finding: &Finding, now: Timestamp) -> Observation {
+        Observation::Event {
+            occurred_at: now,
+            data: finding.event(&self.accounts),
         }
-        if batch.malformed > 0 {
-            outlet.lose(DropReason::Malformed, batch.malformed);
+    }
+
+    /// Marks of the sources that are no files of their own; says whether one changed.
+    fn remember(&mut self, outlet: &mut dyn Outlet) -> bool {
+        let Some(rest) = &self.rest else {
+            return false;
+        };
+        let journal = rest.journal.as_ref().and_then(Journal::mark);
+        let mut marks: Vec<(String, String)> = Vec::new();
+        marks.extend(journal.map(|mark| (JOURNAL_MARK.to_owned(), mark.to_owned())));
+        marks.extend(
+            rest.lastlog
+                .mark()
+                .map(|mark| (LASTLOG_MARK.to_owned(), mark)),
+        );
+        for database in &rest.databases {
+            marks.extend(database.mark().map(|mark| (database_mark(database), mark)));
         }
-        if batch.too_large > 0 {
-            outlet.lose(DropReason::TooLarge, batch.too_large);
+        let changed = marks != self.marked;
+        for mark in marks.iter().filter(|mark| !self.marked.contains(mark)) {
+            outlet.mark(&mark.0, mark.1.clone());
         }
-        for source in &mut self.sources {
-            let position = source.follower.as_ref().map(Follower::position);
-            if position != source.marked
-                && let Some(position) = position
-            {
-                outlet.mark(&source.mark, position.to_string());
-                source.marked = Some(position);
-                changed = true;
+        self.marked = marks;
+        changed
+    }
+
+    /// Names of what is read, and why others are not.
+    fn standing(&self) -> (Vec<String>, Vec<String>) {
+        let mut names = Vec::new();
+        let mut reasons = Vec::new();
+        let mut lines = false;
+        if let Some(audit) = &self.audit {
+            match audit.reason() {
+                None => names.push("audit".to_owned()),
+                Some(reason) => reasons.push(reason),
             }
         }
-        if changed || any {
-            outlet.commit()?;
+        let journal = match (&self.rest, &self.options.journal) {
+            (Some(rest), _) => rest.journal.as_ref().map(|journal| match journal.reason() {
+                None => Ok(()),
+                Some(reason) => Err(reason.to_owned()),
+            }),
+            // Before the first turn: what it will find.
+            (None, place) => place.as_ref().map(|place| place.program().map(drop)),
+        };
+        match journal {
+            Some(Ok(())) => {
+                names.push("journal".to_owned());
+                lines = true;
+            }
+            Some(Err(reason)) => reasons.push(reason),
+            None => {}
         }
-        Ok(more)
+        for file in &self.files {
+            if std::fs::File::open(&file.path).is_ok() {
+                names.extend(name_of(&file.path));
+                lines |= file.is_log();
+            }
+        }
+        for database in self.rest.iter().flat_map(|rest| &rest.databases) {
+            if database.is_there() {
+                names.extend(name_of(&database.path));
+            }
+            reasons.extend(database.failing.clone());
+        }
+        if self.rest.is_none() {
+            let Paths {
+                wtmpdb, lastlog2, ..
+            } = &self.options.paths;
+            let there = wtmpdb.iter().chain(lastlog2).filter(|path| path.is_file());
+            names.extend(there.filter_map(|path| name_of(path)));
+        }
+        let audited = names.iter().any(|name| name == "audit");
+        if names.is_empty() {
+            reasons.insert(0, "nothing that tells of logins exists yet".to_owned());
+        } else if lines || audited {
+            // What else is not there is not missed: each of these tells of every login.
+            reasons.retain(|reason| !is_absence(reason));
+        } else {
+            let remedy = "no text log of sshd; set YINGLONG_AUTH_LOG to it if there is one";
+            reasons.insert(0, remedy.to_owned());
+        }
+        for file in &self.files {
+            if let (Some(kind), Some(name)) = (file.tampered, name_of(&file.path)) {
+                reasons.push(format!("{name} was tampered with ({})", kind.as_str()));
+            }
+        }
+        (names, reasons)
+    }
+}
+
+fn database_mark(database: &Database) -> String {
+    format!("logins.db:{}", database.path.display())
+}
+
+fn name_of(path: &std::path::Path) -> Option<String> {
+    Some(path.file_name()?.to_string_lossy().into_owned())
+}
+
+/// Whether a reason says no more than that this host does not have the source.
+fn is_absence(reason: &str) -> bool {
+    ["off", "none", "no journalctl", "not read yet"]
+        .iter()
+        .any(|end| reason.ends_with(end))
+}
+
+impl Rest {
+    fn open(options: &Options, outlet: &dyn Outlet) -> Self {
+        let Paths {
+            wtmpdb,
+            lastlog2,
+            lastlog,
+            ..
+        } = &options.paths;
+        let mut databases = Vec::new();
+        for (path, form) in wtmpdb
+            .iter()
+            .map(|path| (path, Form::Wtmpdb))
+            .chain(lastlog2.iter().map(|path| (path, Form::Lastlog2)))
+        {
+            let database = Database::new(path, form, None);
+            let marked = outlet.marked(&database_mark(&database));
+            databases.push(Database::new(path, form, marked.as_deref()));
+        }
+        let place = options.journal.clone();
+        Self {
+            journal: place.map(|place| Journal::new(place, outlet.marked(JOURNAL_MARK))),
+            databases,
+            lastlog: Lastlog::new(lastlog, outlet.marked(LASTLOG_MARK).as_deref()),
+        }
     }
 }
 
@@ -170,34 +334,10 @@ impl Sensor for Reader {
     }
 
     fn status(&self) -> SensorStatus {
-        let readable = |source: &&Source| std::fs::File::open(&source.path).is_ok();
-        let (present, missing): (Vec<_>, Vec<_>) = self.sources.iter().partition(readable);
-        let names = |sources: &[&Source]| {
-            let names: Vec<_> = sources
-                .iter()
-                .filter_map(|source| Some(source.path.file_name()?.to_string_lossy()))
-                .collect();
-            names.join("+")
-        };
-        let logs = present
-            .iter()
-            .any(|s| matches!(s.format, Format::Log { .. }));
-        let reason = if present.is_empty() {
-            format!("none of {} exists yet", names(&missing))
-        } else if logs {
-            String::new()
-        } else {
-            "no text log of sshd; set YINGLONG_AUTH_LOG to it if there is one".to_owned()
-        };
-        let shortened: Vec<_> = self.sources.iter().filter(|s| s.shortened).collect();
-        let mut reasons = vec![reason];
-        if !shortened.is_empty() {
-            reasons.push(format!("{} lost what had been read", names(&shortened)));
-        }
-        reasons.retain(|reason| !reason.is_empty());
+        let (names, reasons) = self.standing();
         SensorStatus {
             stream: self.stream().to_owned(),
-            source: names(&present),
+            source: names.join("+"),
             running: true,
             reason: reasons.join("; "),
         }
@@ -216,143 +356,15 @@ impl Sensor for Reader {
                 std::thread::sleep(POLL);
             }
         }
-        Ok(())
+        // Nobody else tells of them any more.
+        let left = std::mem::take(&mut self.waiting);
+        let now = Timestamp::from(std::time::SystemTime::now());
+        let due = Instant::now();
+        self.waiting = left.into_iter().map(|(_, told)| (due, told)).collect();
+        self.report(Vec::new(), outlet, now, true);
+        outlet.mark(RECENT_MARK, self.duplicates.save());
+        outlet.commit()
     }
-}
-
-impl Source {
-    /// Reads what is new in this file; says whether there may be more at once.
-    fn read(
-        &mut self,
-        index: usize,
-        outlet: &dyn Outlet,
-        now: Timestamp,
-        batch: &mut Batch,
-    ) -> std::io::Result<bool> {
-        let follower = match &mut self.follower {
-            Some(follower) => follower,
-            none => {
-                let record_bytes = match self.format {
-                    Format::Log { .. } => 1,
-                    Format::Wtmp | Format::Btmp => utmp::RECORD_BYTES as u64,
-                };
-                let marked = outlet.marked(&self.mark);
-                none.insert(Follower::new(&self.path, marked.as_deref(), record_bytes)?)
-            }
-        };
-        let format = &mut self.format;
-        let turn = follower.turn(&mut |bytes| format.consume(bytes, index, now, batch))?;
-        let path = self.path.display();
-        if turn.truncated {
-            self.shortened = true;
-            tracing::warn!(%path, "the file was shortened; it is read from its start");
-        }
-        if turn.vanished {
-            tracing::warn!(%path, "the file read before is gone; its end may not have been read");
-        }
-        if turn.cut {
-            tracing::warn!(%path, "the rotated file ended within a record");
-            batch.malformed += 1;
-        }
-        Ok(turn.more)
-    }
-}
-
-impl Format {
-    /// Takes whole records or lines from the bytes; says how many bytes that were.
-    fn consume(&mut self, bytes: &[u8], source: usize, now: Timestamp, batch: &mut Batch) -> usize {
-        let success = match self {
-            Self::Log { messages, skipping } => {
-                return lines(bytes, skipping, batch, &mut |line, batch| {
-                    batch.told.extend(from_line(line, messages, source, now));
-                });
-            }
-            Self::Wtmp => true,
-            Self::Btmp => false,
-        };
-        let records = bytes.chunks_exact(utmp::RECORD_BYTES);
-        let used = bytes.len() - records.remainder().len();
-        for record in records {
-            match utmp::parse(record) {
-                Some(record) => batch.told.extend(from_record(record, success, source)),
-                None => {
-                    tracing::warn!("a record of logins was wiped or makes no sense");
-                    batch.malformed += 1;
-                }
-            }
-        }
-        used
-    }
-}
-
-/// Hands whole lines over. One that does not fit the buffer is passed over and counted.
-fn lines(
-    bytes: &[u8],
-    skipping: &mut bool,
-    batch: &mut Batch,
-    take: &mut dyn FnMut(&str, &mut Batch),
-) -> usize {
-    let mut used = 0;
-    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        let whole = line.ends_with(b"\n");
-        if !whole && !*skipping && (used > 0 || line.len() < CHUNK_BYTES) {
-            break;
-        }
-        used += line.len();
-        if !whole {
-            if !*skipping {
-                batch.too_large += 1;
-            }
-            *skipping = true;
-        } else if *skipping {
-            *skipping = false;
-        } else {
-            take(&String::from_utf8_lossy(line), batch);
-        }
-    }
-    used
-}
-
-fn from_line(line: &str, messages: &mut Messages, source: usize, now: Timestamp) -> Vec<Told> {
-    let line = syslog::parse(line, now);
-    let Some(outcome) = messages.outcome(line.program, line.message) else {
-        return Vec::new();
-    };
-    let told = || Told {
-        at: line.at.unwrap_or(now),
-        login: Login {
-            username: outcome.username.clone(),
-            remote: outcome.remote.clone(),
-            status: outcome.status,
-            hostname: String::new(),
-            tty: Some(outcome.tty.clone()).filter(|tty| !tty.is_empty()),
-            source: Some("auth.log".to_owned()),
-        },
-        source,
-    };
-    (0..outcome.times).map(|_| told()).collect()
-}
-
-/// wtmp also tells of boots and logouts; every record of btmp is a failure.
-fn from_record(record: utmp::Record, success: bool, source: usize) -> Option<Told> {
-    let counts = if success {
-        record.kind == utmp::USER_PROCESS && !record.user.is_empty()
-    } else {
-        record.kind != 0
-    };
-    let file = if success { "wtmp" } else { "btmp" };
-    counts.then(|| Told {
-        at: record.at,
-        login: Login {
-            username: record.user,
-            remote: record.remote,
-            status: success,
-            hostname: String::new(),
-            tty: Some(record.line).filter(|line| !line.is_empty()),
-            source: Some(file.to_owned()),
-        },
-        source,
-    })
 }
 
 #[cfg(test)]

@@ -43,6 +43,12 @@ const HERE: Layout = if cfg!(any(target_arch = "aarch64", target_arch = "loongar
 /// Size of a record in the files of this host.
 pub(super) const RECORD_BYTES: usize = HERE.size;
 
+/// `RUN_LVL`, the first of those that tell of starts and of the clock: 1 to 4.
+pub(super) const RUN_LVL: i16 = 1;
+
+/// `OLD_TIME`, the last of them.
+pub(super) const OLD_TIME: i16 = 4;
+
 /// `USER_PROCESS`: somebody is logged in.
 pub(super) const USER_PROCESS: i16 = 7;
 
@@ -125,7 +131,7 @@ fn address(bytes: [u8; 16]) -> Option<IpAddr> {
 }
 
 /// Host as text: displays and terminal multiplexers are local.
-fn host(text: &str) -> String {
+pub(super) fn host(text: &str) -> String {
     let first = text.split_ascii_whitespace().next().unwrap_or_default();
     if first.starts_with(':') || first.starts_with("tmux(") {
         return String::new();

@@ -328,6 +328,11 @@ impl Join {
         }
     }
 
+    /// Whether no attempt waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// Where the oldest record begins of an attempt that waits.
     pub(super) fn oldest(&self) -> Option<u64> {
         let entries = self.pending.values();

@@ -47,10 +47,11 @@ pub(super) fn slot(number: u64) -> u32 {
 }
 
 impl Note {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    /// Appends the note.
+    pub(super) fn encode_into(&self, bytes: &mut Vec<u8>) {
         let Known { key, kind, until } = self.known;
         let nanos = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
-        let mut bytes = Vec::with_capacity(BYTES);
+        bytes.reserve(BYTES);
         bytes.extend(self.number.to_ne_bytes());
         bytes.extend(nanos.to_ne_bytes());
         bytes.push(match kind {
@@ -70,7 +71,6 @@ impl Note {
         bytes.extend([0; 4]);
         bytes.extend(wide(key.local.ip()));
         bytes.extend(wide(key.remote.ip()));
-        bytes
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
@@ -154,7 +154,8 @@ mod tests {
             let number = 40_000;
             let known = Known { key, kind, until };
             let note = Note { number, known };
-            let bytes = note.encode();
+            let mut bytes = Vec::new();
+            note.encode_into(&mut bytes);
             assert_eq!(bytes.len(), BYTES);
             assert_eq!(Note::decode(&bytes), Some(note));
         }

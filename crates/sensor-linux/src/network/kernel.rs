@@ -1,7 +1,7 @@
 //! The attached programs: their ring, counters, settings and journal.
 
 use std::{
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     thread,
     time::{Duration, Instant},
 };
@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     attached::{self, Attached, BpfIds},
+    btf::{self, Btf},
     ring::{Limit, Ring},
     share::Shares,
 };
@@ -26,7 +27,7 @@ const BATCH: Limit = Limit {
     bytes: usize::MAX,
 };
 /// As in the programs: with so much unread the reader should not wait.
-const WAKE_BYTES: usize = 64 << 10;
+const WAKE_BYTES: usize = 256 << 10;
 /// How often the ring is looked at when the kernel's signal cannot be waited for.
 const LOOK: Duration = Duration::from_millis(10);
 /// Why the kernel side cannot be used.
@@ -35,6 +36,9 @@ pub(super) enum Error {
     /// The kernel refuses the programs.
     #[error("kernel refuses the connection programs; it needs BTF and the agent needs root")]
     Load(#[source] attached::Error),
+    /// There are no types to relocate the programs with.
+    #[error("{0}")]
+    NoTypes(String),
     /// The ring cannot be read.
     #[error("ring of connection records cannot be read")]
     Ring(#[source] std::io::Error),
@@ -79,7 +83,7 @@ impl Settings {
     }
 }
 
-/// `struct network_counters`: what happened since the programs were loaded.
+/// `struct network_counters`, of all processors: what happened since the programs were loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Counted {
     /// Records made, whether or not they fitted.
@@ -126,7 +130,10 @@ impl Kernel {
         let was_adopted = adopted.is_some();
         let (attached, bound) = match adopted {
             Some(attached) => (attached, Vec::new()),
-            None => load().map_err(Error::Load)?,
+            None => {
+                let types = Btf::find(btf::asked().as_deref()).map_err(Error::NoTypes)?;
+                load(&types).map_err(Error::Load)?
+            }
         };
         let map = map(&attached, "records")?;
         let bytes = usize::try_from(map.max_entries()).unwrap_or_default();
@@ -184,19 +191,25 @@ impl Kernel {
 
     /// What the programs counted so far.
     pub(super) fn counted(&self) -> Result<Counted, Error> {
-        let value = self.get("counters", 0)?.unwrap_or_default();
-        let mut words = value
-            .chunks_exact(8)
-            .map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
-        let mut word = || words.next().unwrap_or_default();
-        let mut counted = Counted {
-            produced: word(),
-            observations: word(),
-            lost_observations: word(),
-            lost_details: word(),
-            shed_observations: word(),
-        };
-        counted.lost_details += word();
+        let values = map(&self.attached, "counters")?
+            .lookup_percpu(&0_u32.to_ne_bytes(), MapFlags::ANY)
+            .map_err(|error| Error::Map("counters", Some(error)))?;
+        let mut counted = Counted::default();
+        for value in values.iter().flatten() {
+            let mut words = value
+                .chunks_exact(8)
+                .map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
+            for sum in [
+                &mut counted.produced,
+                &mut counted.observations,
+                &mut counted.lost_observations,
+                &mut counted.lost_details,
+                &mut counted.shed_observations,
+            ] {
+                *sum += words.next().unwrap_or_default();
+            }
+            counted.lost_details += words.next().unwrap_or_default();
+        }
         Ok(counted)
     }
 
@@ -257,14 +270,15 @@ impl Kernel {
         crowded.then(|| self.ring.position().saturating_sub(keep))
     }
 
+    /// Becomes readable with a record, if there is none that is held back: a ring that is not empty
+    /// always is.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        let empty = self.ring.held_bytes() == 0 && self.ring.unread_bytes() == 0;
+        empty.then(|| self.ring.fd())
+    }
+
     /// Waits for the next round, or less when the ring is filling.
     pub(super) fn wait(&self, round: Duration) {
-        if self.ring.held_bytes() == 0 && self.ring.unread_bytes() == 0 {
-            // An interrupted wait only makes the round earlier.
-            let _ = self.ring.wait(round);
-            return;
-        }
-        // A ring that is not empty is always ready, so its readiness says nothing.
         let begun = Instant::now();
         while self.ring.unread_bytes() < WAKE_BYTES {
             let left = round.saturating_sub(begun.elapsed());
@@ -275,9 +289,31 @@ impl Kernel {
         }
     }
 
-    /// Writes a note into the journal, where it stays when this process is killed.
-    pub(super) fn write_note(&self, note: &Note) -> Result<(), Error> {
-        self.put("journal", journal::slot(note.number), &note.encode())
+    /// Writes notes into the journal, where they stay when this process is killed.
+    pub(super) fn write_notes(&self, notes: &[Note]) -> Result<(), Error> {
+        let Ok(count) = u32::try_from(notes.len()) else {
+            return Ok(());
+        };
+        if count > 1 {
+            let (mut keys, mut values) = (Vec::new(), Vec::new());
+            for note in notes {
+                keys.extend(journal::slot(note.number).to_ne_bytes());
+                note.encode_into(&mut values);
+            }
+            let journal = map(&self.attached, "journal")?;
+            let written = journal.update_batch(&keys, &values, count, MapFlags::ANY, MapFlags::ANY);
+            if written.is_ok() {
+                return Ok(());
+            }
+            // Before Linux 5.6 one by one.
+        }
+        let mut value = Vec::new();
+        for note in notes {
+            value.clear();
+            note.encode_into(&mut value);
+            self.put("journal", journal::slot(note.number), &value)?;
+        }
+        Ok(())
     }
 
     /// The notes before `end`, as far as they were not overwritten.

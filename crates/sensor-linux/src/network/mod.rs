@@ -11,7 +11,8 @@
 //!   packets tell has no such ring: of attempts that no socket of this host knows of, those of the
 //!   last 400 ms before the kill and those until the next start are missed, uncounted; of a UDP
 //!   flow in its first 400 ms the direction may be told wrong. Before Linux 5.15 the accept hooks
-//!   end with their process, so nothing is held there.
+//!   end with their process; the function `inet_csk_accept` is hooked there instead, and where that is
+//!   refused, nothing is held.
 //! - **Invariants**: an event leaves within 100 ms when the kernel told of it and of its outcome,
 //!   within 200 ms without outcome, within 400 ms when only packets told of it. A connection within
 //!   the host is two events (`out`, and `in` once it is accepted); a refused one is only `out`,
@@ -22,12 +23,12 @@
 //! - **Not here**: `filter.ip`, applied where all events pass; packets of other hosts that pass
 //!   through this one (forwarded, or from addresses that are not its own).
 //!
-//! Best source first: `pcap+ebpf`, `ebpf` when packets cannot be captured (no scans of closed
-//! ports, a UDP server's answers are `out`), `pcap` when the kernel lacks eBPF or BTF (processes are
-//! looked up in `/proc`, those that end within 100 ms are missed).
+//! Best source first: `packet+ebpf`, `ebpf` when packets cannot be captured (no scans of closed
+//! ports, a UDP server's answers are `out`), `packet` when the kernel lacks eBPF or BTF (processes are
+//! looked up in `/proc`, those that end within 100 ms are missed). Packets come from a packet socket,
+//! or from libpcap where that is asked for: `pcap+ebpf`, `pcap`.
 
 mod books;
-mod capture;
 mod join;
 mod journal;
 mod kernel;
@@ -45,27 +46,42 @@ use std::error::Error as _;
 
 use yinglong_sensor::{Error, Sensor};
 
-use self::{capture::Capture, kernel::Kernel, sensor::Connections};
-pub(crate) use self::{
-    join::Attempt,
-    load::control_group_root,
-    locals::Locals,
-    lookup::Lookup,
-    packet::{Link, Way, cooked},
+pub(crate) use self::{join::Attempt, load::control_group_root, locals::Locals, lookup::Lookup};
+use self::{
+    kernel::Kernel,
+    sensor::{Connections, wanted},
 };
 pub use crate::attached::{BpfIds, hold};
-use crate::{accounts::Accounts, tree::Tree};
+use crate::{accounts::Accounts, packets::Kind, tree::Tree};
 
 /// Which sources to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Source {
-    /// Everything the host has.
+    /// Everything the host has: kernel hooks and packets.
     #[default]
     Best,
-    /// Packets and look-ups only.
-    Pcap,
+    /// The same, with packets from libpcap.
+    PcapEbpf,
     /// Kernel hooks only.
     Ebpf,
+    /// Packets and look-ups only.
+    Packet,
+    /// The same, with packets from libpcap.
+    Pcap,
+}
+
+impl Source {
+    const fn hooks(self) -> bool {
+        matches!(self, Self::Best | Self::PcapEbpf | Self::Ebpf)
+    }
+
+    const fn packets(self) -> Option<Kind> {
+        match self {
+            Self::Best | Self::Packet => Some(Kind::Packet),
+            Self::PcapEbpf | Self::Pcap => Some(Kind::Pcap),
+            Self::Ebpf => None,
+        }
+    }
 }
 
 /// How to observe connections.
@@ -78,11 +94,14 @@ pub struct Options {
 }
 
 impl Options {
-    /// Reads `YINGLONG_NETWORK_SOURCE` (`pcap`, `ebpf`); anything else means the best source.
+    /// Reads `YINGLONG_NETWORK_SOURCE` (`packet+ebpf`, `pcap+ebpf`, `ebpf`, `packet`, `pcap`); anything
+    /// else means the best source, which is the first of them.
     pub fn from_env() -> Self {
         let source = match std::env::var("YINGLONG_NETWORK_SOURCE").as_deref() {
-            Ok("pcap") => Source::Pcap,
+            Ok("pcap+ebpf") => Source::PcapEbpf,
             Ok("ebpf") => Source::Ebpf,
+            Ok("packet") => Source::Packet,
+            Ok("pcap") => Source::Pcap,
             _ => Source::Best,
         };
         Self {
@@ -108,12 +127,12 @@ pub struct Opened {
 /// `CAP_NET_ADMIN` and `CAP_NET_RAW`.
 pub fn open(tree: Tree, accounts: Accounts, options: Options) -> Result<Opened, Error> {
     let mut reasons = Vec::new();
-    let kernel = match options.source {
-        Source::Pcap => {
+    let kernel = match options.source.hooks() {
+        false => {
             reasons.push("ebpf: switched off".to_owned());
             None
         }
-        _ => match Kernel::open(options.adopt.as_ref()) {
+        true => match Kernel::open(options.adopt.as_ref()) {
             Ok(kernel) => {
                 reasons.extend(kernel.missing().iter().cloned());
                 Some(kernel)
@@ -125,15 +144,16 @@ pub fn open(tree: Tree, accounts: Accounts, options: Options) -> Result<Opened, 
             }
         },
     };
-    let capture = match options.source {
-        Source::Ebpf => {
-            reasons.push("pcap: switched off".to_owned());
+    let packets = options.source.packets().unwrap_or(Kind::Packet);
+    let capture = match options.source.packets() {
+        None => {
+            reasons.push("packet: switched off".to_owned());
             None
         }
-        _ => match Capture::open(kernel.is_none()) {
+        Some(kind) => match kind.open(wanted(kernel.is_some(), false)) {
             Ok(capture) => Some(capture),
             Err(error) => {
-                reasons.push(format!("pcap: {error}"));
+                reasons.push(format!("{kind}: {error}"));
                 None
             }
         },
@@ -141,7 +161,7 @@ pub fn open(tree: Tree, accounts: Accounts, options: Options) -> Result<Opened, 
     let reason = reasons.join("; ");
     if kernel.is_none() && capture.is_none() {
         return Err(Error::Unavailable {
-            source_name: "pcap+ebpf",
+            source_name: "packet+ebpf",
             reason,
         });
     }
@@ -151,9 +171,28 @@ pub fn open(tree: Tree, accounts: Accounts, options: Options) -> Result<Opened, 
         accounts,
         kernel,
         capture,
+        packets,
         reason,
     });
     Ok(Opened { sensor, ids })
+}
+
+/// Reads `bytes` as a frame of each kind of link.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_frame(bytes: &[u8]) {
+    for link in [Link::Cooked1, Link::Cooked2] {
+        if let Some((_, _, payload)) = cooked(link, bytes) {
+            assert!(payload.len() < bytes.len());
+        }
+        let _ = packet::parse(link, bytes);
+    }
+}
+
+/// Reads `bytes` as a record of our programs.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_record(bytes: &[u8]) {
+    let _ = record::decode(bytes);
+    record::is_observation(bytes);
 }
 
 #[cfg(test)]

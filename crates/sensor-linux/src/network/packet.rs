@@ -1,7 +1,4 @@
 //! Captured packets as the join sees them: who sent what to whom. Pure, over bytes of any origin.
-//!
-//! Frames come from libpcap's `any` device, which puts a Linux "cooked" header in place of the
-//! link layer: version 2 (`LINKTYPE_LINUX_SLL2`), or version 1 from libpcap before 1.10.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,27 +6,7 @@ use etherparse::{
     EtherType, LaxNetSlice, LaxSlicedPacket, TcpHeaderSlice, UdpHeaderSlice, ip_number,
 };
 
-/// Header in front of the network layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Link {
-    /// 16 bytes: packet type, hardware type, address, protocol.
-    Cooked1,
-    /// 20 bytes: protocol, interface, hardware type, packet type, address.
-    Cooked2,
-}
-
-/// Which way a packet went, as the kernel classified it (`linux/if_packet.h`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// To this host, or to a group it is in.
-    Arriving,
-    /// From this host.
-    Leaving,
-    /// Between others, seen in passing.
-    Foreign,
-    /// From this host to itself, over a loopback interface.
-    Looping,
-}
+use crate::packets::{Frame, Way};
 
 /// What a packet says about a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,13 +40,9 @@ pub(super) struct Packet {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// Hardware type of loopback interfaces (`ARPHRD_LOOPBACK`).
-const LOOPBACK: u16 = 772;
-
 /// Reads a frame; `Ok(None)` is a packet that says nothing about a connection.
-pub(super) fn parse(link: Link, frame: &[u8]) -> Result<Option<Packet>, Malformed> {
-    let (way, ether_type, rest) = cooked(link, frame).ok_or(Malformed)?;
-    let sliced = LaxSlicedPacket::from_ether_type(EtherType(ether_type), rest);
+pub(super) fn parse(frame: &Frame<'_>) -> Result<Option<Packet>, Malformed> {
+    let sliced = LaxSlicedPacket::from_ether_type(EtherType(frame.ether_type), frame.bytes);
     let net = sliced.net.ok_or(Malformed)?;
     let (source, destination, later_fragment) = match &net {
         LaxNetSlice::Ipv4(slice) => {
@@ -114,7 +87,7 @@ pub(super) fn parse(link: Link, frame: &[u8]) -> Result<Option<Packet>, Malforme
         _ => return Ok(None),
     };
     Ok(Some(Packet {
-        way,
+        way: frame.way,
         source: SocketAddr::new(source, ports.0),
         destination: SocketAddr::new(destination, ports.1),
         segment,
@@ -141,31 +114,11 @@ fn segment(tcp: &TcpHeaderSlice<'_>) -> Option<Segment> {
     }
 }
 
-/// Way, EtherType and what follows the cooked header.
-pub(crate) fn cooked(link: Link, frame: &[u8]) -> Option<(Way, u16, &[u8])> {
-    let word = |at: usize| {
-        let bytes = frame.get(at..at + 2)?;
-        bytes.try_into().ok().map(u16::from_be_bytes)
-    };
-    let (packet_type, hardware, ether_type, length) = match link {
-        Link::Cooked1 => (word(0)?, word(2)?, word(14)?, 16),
-        Link::Cooked2 => (u16::from(*frame.get(10)?), word(8)?, word(0)?, 20),
-    };
-    let way = match (hardware, packet_type) {
-        (LOOPBACK, _) => Way::Looping,
-        // PACKET_HOST, PACKET_BROADCAST, PACKET_MULTICAST
-        (_, 0..=2) => Way::Arriving,
-        // PACKET_OUTGOING
-        (_, 4) => Way::Leaving,
-        _ => Way::Foreign,
-    };
-    Some((way, ether_type, frame.get(length..)?))
-}
-
 #[cfg(test)]
 mod tests {
     use etherparse::{Ipv6Header, TcpHeader};
     use proptest::prelude::*;
+    use yinglong_model::Timestamp;
 
     use super::*;
 
@@ -175,13 +128,16 @@ mod tests {
     const ECE: u8 = 0x40;
     const CWR: u8 = 0x80;
 
-    fn cooked2(packet_type: u8, hardware: u16, ether_type: u16, rest: &[u8]) -> Vec<u8> {
-        let mut frame = ether_type.to_be_bytes().to_vec();
-        frame.extend([0, 0, 0, 0, 0, 2]);
-        frame.extend(hardware.to_be_bytes());
-        frame.extend([packet_type, 6, 1, 2, 3, 4, 5, 6, 0, 0]);
-        frame.extend(rest);
-        frame
+    const IPV4: u16 = 0x0800;
+    const IPV6: u16 = 0x86dd;
+
+    fn read(ether_type: u16, bytes: &[u8]) -> Result<Option<Packet>, Malformed> {
+        parse(&Frame {
+            at: Timestamp::from_nanos(0),
+            way: Way::Leaving,
+            ether_type,
+            bytes,
+        })
     }
 
     fn tcp(flags: u8, seq: u32, ack: u32) -> Vec<u8> {
@@ -227,16 +183,17 @@ mod tests {
         bytes
     }
 
-    fn check_segment(frame: &[u8], expected: Option<Segment>) {
-        let packet = parse(Link::Cooked2, frame).unwrap();
+    #[track_caller]
+    fn check_segment(ether_type: u16, bytes: &[u8], expected: Option<Segment>) {
+        let packet = read(ether_type, bytes).unwrap();
         assert_eq!(packet.map(|packet| packet.segment), expected);
     }
 
     #[test]
     fn m08_a_syn_is_seen_with_and_without_ecn() {
         for extra in [0, ECE, CWR, ECE | CWR] {
-            let frame = cooked2(4, 1, 0x800, &ipv4(&[], 0, 6, &tcp(SYN | extra, 77, 0)));
-            check_segment(&frame, Some(Segment::Syn { isn: 77 }));
+            let bytes = ipv4(&[], 0, 6, &tcp(SYN | extra, 77, 0));
+            check_segment(IPV4, &bytes, Some(Segment::Syn { isn: 77 }));
         }
     }
 
@@ -251,16 +208,17 @@ mod tests {
             (ACK, 1, 1, None),
             (SYN | RST, 1, 1, None),
         ] {
-            let frame = cooked2(0, 1, 0x800, &ipv4(&[], 0, 6, &tcp(flags, seq, ack)));
+            let bytes = ipv4(&[], 0, 6, &tcp(flags, seq, ack));
             let expected = expected.map(|(isn, refused)| Segment::Answer { isn, refused });
-            check_segment(&frame, expected);
+            check_segment(IPV4, &bytes, expected);
         }
     }
 
     #[test]
     fn ipv4_options_are_stepped_over() {
-        let frame = cooked2(0, 1, 0x800, &ipv4(&[1; 8], 0, 6, &tcp(SYN, 1, 0)));
-        let packet = parse(Link::Cooked2, &frame).unwrap().unwrap();
+        let bytes = ipv4(&[1; 8], 0, 6, &tcp(SYN, 1, 0));
+        let packet = read(IPV4, &bytes).unwrap().unwrap();
+        assert_eq!(packet.way, Way::Leaving);
         assert_eq!(packet.source, "192.0.2.1:40000".parse().unwrap());
         assert_eq!(packet.destination, "198.51.100.7:443".parse().unwrap());
     }
@@ -270,65 +228,28 @@ mod tests {
         // Hop-by-hop options, then destination options, then TCP.
         let mut payload = vec![60, 0, 1, 4, 0, 0, 0, 0, 6, 0, 1, 4, 0, 0, 0, 0];
         payload.extend(tcp(SYN, 3, 0));
-        let packet = parse(Link::Cooked2, &cooked2(0, 1, 0x86dd, &ipv6(0, &payload)))
-            .unwrap()
-            .unwrap();
+        let packet = read(IPV6, &ipv6(0, &payload)).unwrap().unwrap();
         assert_eq!(packet.source, "[2001:db8::1]:40000".parse().unwrap());
         assert_eq!(packet.segment, Segment::Syn { isn: 3 });
     }
 
     #[test]
-    fn the_way_comes_from_packet_type_and_interface() {
-        for (packet_type, hardware, way) in [
-            (0, 1, Way::Arriving),
-            (1, 1, Way::Arriving),
-            (2, 1, Way::Arriving),
-            (3, 1, Way::Foreign),
-            (4, 1, Way::Leaving),
-            (9, 1, Way::Foreign),
-            (0, 772, Way::Looping),
-        ] {
-            let rest = ipv4(&[], 0, 6, &tcp(SYN, 1, 0));
-            let packet = parse(Link::Cooked2, &cooked2(packet_type, hardware, 0x800, &rest));
-            assert_eq!(
-                packet.unwrap().unwrap().way,
-                way,
-                "{packet_type} {hardware}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_older_cooked_header_and_vlan_tags_are_understood() {
-        let mut frame = vec![0, 4, 0, 1, 0, 6, 1, 2, 3, 4, 5, 6, 0, 0, 0x81, 0x00];
-        frame.extend([0, 7, 0x08, 0x00]);
-        frame.extend(ipv4(&[], 0, 6, &tcp(SYN, 1, 0)));
-        let packet = parse(Link::Cooked1, &frame).unwrap().unwrap();
-        assert_eq!(packet.way, Way::Leaving);
-        assert_eq!(packet.segment, Segment::Syn { isn: 1 });
-    }
-
-    #[test]
     fn a_datagram_is_counted_once_by_its_first_fragment() {
         let udp = [0, 53, 0x9c, 0x40, 0xff, 0xff, 0, 0];
-        let first = cooked2(0, 1, 0x800, &ipv4(&[], 0x2000, 17, &udp));
-        check_segment(&first, Some(Segment::Datagram));
-        let later = cooked2(0, 1, 0x800, &ipv4(&[], 0x2010, 17, &udp));
-        check_segment(&later, None);
+        let first = ipv4(&[], 0x2000, 17, &udp);
+        check_segment(IPV4, &first, Some(Segment::Datagram));
+        let later = ipv4(&[], 0x2010, 17, &udp);
+        check_segment(IPV4, &later, None);
     }
 
     #[test]
     fn cut_off_packets_are_malformed_and_foreign_protocols_say_nothing() {
-        let whole = cooked2(0, 1, 0x800, &ipv4(&[], 0, 6, &tcp(SYN, 1, 0)));
+        let whole = ipv4(&[], 0, 6, &tcp(SYN, 1, 0));
         for length in 0..whole.len() {
-            assert_eq!(
-                parse(Link::Cooked2, &whole[..length]),
-                Err(Malformed),
-                "{length}"
-            );
+            assert_eq!(read(IPV4, &whole[..length]), Err(Malformed), "{length}");
         }
-        let icmp = cooked2(0, 1, 0x800, &ipv4(&[], 0, 1, &[8, 0, 0, 0, 0, 0, 0, 0]));
-        check_segment(&icmp, None);
+        let icmp = ipv4(&[], 0, 1, &[8, 0, 0, 0, 0, 0, 0, 0]);
+        check_segment(IPV4, &icmp, None);
     }
 
     #[test]
@@ -343,17 +264,14 @@ mod tests {
         };
         let mut bytes = ip.to_bytes().to_vec();
         bytes.extend(tcp.to_bytes());
-        check_segment(
-            &cooked2(4, 1, 0x86dd, &bytes),
-            Some(Segment::Syn { isn: 3 }),
-        );
+        check_segment(IPV6, &bytes, Some(Segment::Syn { isn: 3 }));
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_the_parser_panic(bytes: Vec<u8>, old: bool) {
-            let link = if old { Link::Cooked1 } else { Link::Cooked2 };
-            let _ = parse(link, &bytes);
+        fn no_bytes_make_the_parser_panic(bytes: Vec<u8>, ether_type: u16, six: Option<bool>) {
+            let known = six.map(|six| if six { IPV6 } else { IPV4 });
+            let _ = read(known.unwrap_or(ether_type), &bytes);
         }
 
         #[test]
@@ -361,16 +279,16 @@ mod tests {
             at in 0usize..60, byte: u8, cut in 0usize..100, six: bool,
         ) {
             let tcp = tcp(SYN, 1, 0);
-            let mut frame = if six {
-                cooked2(0, 1, 0x86dd, &ipv6(6, &tcp))
+            let (ether_type, mut bytes) = if six {
+                (IPV6, ipv6(6, &tcp))
             } else {
-                cooked2(0, 1, 0x800, &ipv4(&[1; 8], 0, 6, &tcp))
+                (IPV4, ipv4(&[1; 8], 0, 6, &tcp))
             };
-            if let Some(slot) = frame.get_mut(at) {
+            if let Some(slot) = bytes.get_mut(at) {
                 *slot = byte;
             }
-            frame.truncate(cut);
-            let _ = parse(Link::Cooked2, &frame);
+            bytes.truncate(cut);
+            let _ = read(ether_type, &bytes);
         }
     }
 }

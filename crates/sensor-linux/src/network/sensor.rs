@@ -13,21 +13,23 @@ use yinglong_sensor::{Context, Error, Outlet, Sensor};
 
 use super::{
     books::{Books, Mark, RING},
-    capture::{Capture, Captured},
     join::{Attempt, Join, Owner, Report, State},
     journal::{Known, Note},
     kernel::{self, Batch, Kernel},
     locals::Locals,
     lookup::Lookup,
     memory::Memory,
-    packet::{Packet, Segment, Way},
+    packet::{self, Packet, Segment},
     record::Record,
     scope::Scope,
     wire::sightings,
 };
 use crate::{
     accounts::Accounts,
+    packets::{self, Capture, Wanted, Way},
     process::{Audit, boot_id},
+    quiet::Quiet,
+    ring::wait_for_any,
     standing::Standing,
     tree::{Tree, started_together},
 };
@@ -53,8 +55,16 @@ pub(super) struct Connections {
     pub(super) tree: Tree,
     pub(super) accounts: Accounts,
     pub(super) kernel: Option<Kernel>,
-    pub(super) capture: Option<Capture>,
+    pub(super) capture: Option<Box<dyn Capture>>,
+    /// Where packets come from if they do.
+    pub(super) packets: packets::Kind,
     pub(super) reason: String,
+}
+
+/// What packets must tell: outcomes only if the kernel does not.
+pub(super) const fn wanted(with_kernel: bool, udp: bool) -> Wanted {
+    let answers = !with_kernel;
+    Wanted::Requests { answers, udp }
 }
 
 impl Sensor for Connections {
@@ -64,14 +74,14 @@ impl Sensor for Connections {
 
     fn status(&self) -> SensorStatus {
         let source = match (&self.kernel, &self.capture) {
-            (Some(_), Some(_)) => "pcap+ebpf",
-            (Some(_), None) => "ebpf",
-            (None, Some(_)) => "pcap",
-            (None, None) => "none",
+            (Some(_), Some(_)) => format!("{}+ebpf", self.packets),
+            (Some(_), None) => "ebpf".to_owned(),
+            (None, Some(_)) => self.packets.to_string(),
+            (None, None) => "none".to_owned(),
         };
         SensorStatus {
             stream: self.stream().to_owned(),
-            source: source.to_owned(),
+            source,
             running: self.kernel.is_some() || self.capture.is_some(),
             reason: self.reason.clone(),
         }
@@ -105,6 +115,8 @@ struct Run<'a> {
     join: Join,
     scope: Scope,
     config: Option<Arc<AgentConfig>>,
+    /// Asked of the packets.
+    wanted: Option<Wanted>,
     locals: Locals,
     lookup: Lookup,
     /// Requests of others that pass through this host, by their sequence number: translation of
@@ -116,9 +128,12 @@ struct Run<'a> {
     /// reaches the process table through another ring.
     unnamed: Vec<Found>,
     /// The time of the join, since boot: that of the records while what was left in an adopted
-    /// ring is read, so that spans count from when things happened.
+    /// ring is read, or more than one look can take, so that spans count from when things happened.
     clock: Duration,
     catching_up: bool,
+    quiet: Quiet,
+    /// Records or packets were read in this round.
+    seen: bool,
     books: Books,
     audit: Audit,
     /// Reported since the last commit.
@@ -148,6 +163,7 @@ impl<'a> Run<'a> {
             join: Join::new(hold),
             scope: Scope::default(),
             config: None,
+            wanted: None,
             locals: Locals::default(),
             lookup: Lookup::default(),
             forwarded: Memory::new(FORWARDED_SPAN, FORWARDED),
@@ -155,6 +171,8 @@ impl<'a> Run<'a> {
             unnamed: Vec::new(),
             clock: since_boot(),
             catching_up: false,
+            quiet: Quiet::default(),
+            seen: false,
             books: Books::default(),
             audit: Audit::new(),
             reported: Vec::new(),
@@ -188,10 +206,23 @@ impl<'a> Run<'a> {
         self.clock
     }
 
-    fn wait(&self) {
-        match &self.sensor.kernel {
-            Some(kernel) => kernel.wait(ROUND),
-            None => std::thread::sleep(ROUND),
+    /// Waits for the next round. While packets keep coming they are gathered, not waited for.
+    fn wait(&mut self) {
+        let waiting = self.catching_up || !self.join.is_empty() || !self.unnamed.is_empty();
+        self.quiet.round(waiting || std::mem::take(&mut self.seen));
+        let patience = self.quiet.wait(ROUND);
+        let kernel = self.sensor.kernel.as_ref();
+        match kernel.map(Kernel::fd) {
+            Some(None) => kernel.into_iter().for_each(|kernel| kernel.wait(ROUND)),
+            Some(Some(ring)) if patience == ROUND => {
+                // An interrupted wait only makes the round earlier.
+                let _ = wait_for_any([Some(ring)], patience);
+            }
+            None if patience == ROUND => std::thread::sleep(ROUND),
+            ring => {
+                let packets = self.sensor.capture.as_ref().map(|capture| capture.fd());
+                let _ = wait_for_any([ring.flatten(), packets], patience);
+            }
         }
     }
 
@@ -209,29 +240,29 @@ impl<'a> Run<'a> {
         if let Some(kernel) = &mut self.sensor.kernel {
             kernel.want_udp(self.scope.udp()).map_err(unusable)?;
         }
-        let udp = self.scope.udp();
-        let followed = self
-            .sensor
-            .capture
-            .as_mut()
-            .map(|capture| capture.want_udp(udp));
-        match followed {
+        let wanted = wanted(self.sensor.kernel.is_some(), self.scope.udp());
+        if self.wanted == Some(wanted) {
+            return Ok(());
+        }
+        self.wanted = Some(wanted);
+        let capture = self.sensor.capture.as_mut();
+        match capture.map(|capture| capture.want(wanted)) {
             Some(Err(error)) => self.go_on_without_capture(error),
             _ => Ok(()),
         }
     }
 
     /// Goes on with the kernel alone, if there is that.
-    fn go_on_without_capture(&mut self, error: pcap::Error) -> Result<(), Error> {
+    fn go_on_without_capture(&mut self, error: std::io::Error) -> Result<(), Error> {
         self.sensor.capture = None;
         if self.sensor.kernel.is_none() {
             return Err(Error::Os {
                 what: "packets cannot be captured any more".to_owned(),
-                source: std::io::Error::other(error),
+                source: error,
             });
         }
         tracing::error!(%error, "packets cannot be captured any more, scans will not be seen");
-        self.sensor.reason = format!("pcap: {error}");
+        self.sensor.reason = format!("{}: {error}", self.sensor.packets);
         Ok(())
     }
 
@@ -249,6 +280,7 @@ impl<'a> Run<'a> {
         }
         let boot = boot_time();
         let mut malformed = 0;
+        self.seen |= !batch.taken.is_empty() || !self.audit.finished();
         for taken in batch.taken {
             if taken.observation {
                 self.books.read(taken.position);
@@ -274,7 +306,8 @@ impl<'a> Run<'a> {
             outlet.lose(DropReason::Malformed, malformed);
             self.told = true;
         }
-        self.catching_up &= more || !drained;
+        // A reader that lags must not give a packet up whose record it has not come to yet.
+        self.catching_up = more || (self.catching_up && !drained);
         Ok(more)
     }
 
@@ -286,20 +319,24 @@ impl<'a> Run<'a> {
         };
         let with_kernel = self.sensor.kernel.is_some();
         let (join, locals, forwarded) = (&mut self.join, &mut self.locals, &mut self.forwarded);
-        let mut malformed = 0;
-        let more = capture.read(|(at, packet): Captured| match packet {
-            Ok(Some(packet)) => {
-                for (attempt, sighting) in sightings(&packet, with_kernel) {
-                    if locals.contains(now, attempt.local.ip()) {
-                        join.see(now, at, attempt, sighting, None);
-                    } else if let Some(isn) = passing(&packet) {
-                        forwarded.insert(now, &isn);
+        let (mut malformed, mut packets) = (0, 0_u64);
+        let more = capture.read(&mut |frame| {
+            packets += 1;
+            match packet::parse(&frame) {
+                Ok(Some(packet)) => {
+                    for (attempt, sighting) in sightings(&packet, with_kernel) {
+                        if locals.contains(now, attempt.local.ip()) {
+                            join.see(now, frame.at, attempt, sighting, None);
+                        } else if let Some(isn) = passing(&packet) {
+                            forwarded.insert(now, &isn);
+                        }
                     }
                 }
+                Ok(None) => {}
+                Err(_) => malformed += 1,
             }
-            Ok(None) => {}
-            Err(_) => malformed += 1,
         });
+        self.seen |= packets > 0;
         if malformed > 0 {
             outlet.lose(DropReason::Malformed, malformed);
             self.told = true;
@@ -403,13 +440,13 @@ impl<'a> Run<'a> {
         work |= self.books.give_up(position);
         self.reported.append(&mut self.join.take_renewed());
         if work || !self.reported.is_empty() {
-            for known in self.reported.drain(..) {
-                let number = self.books.mark.notes;
-                kernel
-                    .write_note(&Note { number, known })
-                    .map_err(unusable)?;
-                self.books.mark.notes += 1;
-            }
+            let first = self.books.mark.notes;
+            let notes: Vec<_> = (first..)
+                .zip(self.reported.drain(..))
+                .map(|(number, known)| Note { number, known })
+                .collect();
+            kernel.write_notes(&notes).map_err(unusable)?;
+            self.books.mark.notes += notes.len() as u64;
             self.books.mark.at = now;
             outlet.mark(RING, self.books.mark.to_string());
             outlet.commit()?;

@@ -186,6 +186,31 @@ impl Drop for Observed {
     }
 }
 
+/// The sources of which each must show all there is.
+fn best_sources() -> Vec<Source> {
+    match cfg!(feature = "pcap") {
+        true => vec![Source::Best, Source::PcapEbpf],
+        false => {
+            eprintln!("SKIPPED pcap+ebpf: built without libpcap");
+            vec![Source::Best]
+        }
+    }
+}
+
+/// Does the same over each of them.
+fn over_best_sources(test: &str, run: impl Fn(&Observed)) {
+    for source in best_sources() {
+        if let Some(observed) = Observed::start(&format!("{test} ({source:?})"), source) {
+            let expected = match source {
+                Source::PcapEbpf => "pcap+ebpf",
+                _ => "packet+ebpf",
+            };
+            assert_eq!(observed.source, expected);
+            run(&observed);
+        }
+    }
+}
+
 fn set(context: &Context, change: impl FnOnce(&mut AgentConfig)) {
     let mut config = AgentConfig::clone(&context.config());
     config.revision += 1;
@@ -215,17 +240,17 @@ fn is_mine(event: &Connection, attribution: &str) {
 
 #[test]
 fn m08_m09_a_refused_connect_is_one_outgoing_event_of_its_process() {
-    let Some(observed) = Observed::start("refused connect", Source::Best) else {
-        return;
-    };
-    assert_eq!(observed.source, "pcap+ebpf");
-    let end = closed_port("127.0.0.1");
-    TcpStream::connect(end).unwrap_err();
-    let events = observed.expect(1, |event| concerns(event, end));
-    is_mine(&events[0], "kernel");
-    assert_eq!(events[0].dir, Direction::Out);
-    assert_eq!(events[0].remote_ip, "127.0.0.1");
-    assert_eq!(events[0].state.as_deref(), Some("refused"));
+    over_best_sources("refused connect", |observed| {
+        for ip in ["127.0.0.1", "::1"] {
+            let end = closed_port(ip);
+            TcpStream::connect(end).unwrap_err();
+            let events = observed.expect(1, |event| concerns(event, end));
+            is_mine(&events[0], "kernel");
+            assert_eq!(events[0].dir, Direction::Out);
+            assert_eq!(events[0].remote_ip, ip);
+            assert_eq!(events[0].state.as_deref(), Some("refused"));
+        }
+    });
 }
 
 fn accepted_on(observed: &Observed, ip: &str, attribution: &str) {
@@ -253,11 +278,10 @@ fn accepted_on(observed: &Observed, ip: &str, attribution: &str) {
 
 #[test]
 fn m08_m15_an_accepted_connection_is_one_event_for_each_side_on_both_families() {
-    let Some(observed) = Observed::start("accepted connection", Source::Best) else {
-        return;
-    };
-    accepted_on(&observed, "127.0.0.1", "kernel");
-    accepted_on(&observed, "::1", "kernel");
+    over_best_sources("accepted connection", |observed| {
+        accepted_on(observed, "127.0.0.1", "kernel");
+        accepted_on(observed, "::1", "kernel");
+    });
 }
 
 #[test]
@@ -271,16 +295,31 @@ fn without_capture_the_kernel_alone_reports_both_sides() {
 
 #[test]
 fn without_the_kernel_packets_and_lookups_report_both_sides() {
-    let Some(observed) = Observed::start("packets alone", Source::Pcap) else {
+    for (source, name) in [(Source::Packet, "packet"), (Source::Pcap, "pcap")] {
+        let Some(observed) = Observed::start(&format!("{name} alone"), source) else {
+            continue;
+        };
+        assert_eq!(observed.source, name);
+        accepted_on(&observed, "127.0.0.1", "lookup");
+        accepted_on(&observed, "::1", "lookup");
+        let end = closed_port("127.0.0.1");
+        TcpStream::connect(end).unwrap_err();
+        let events = observed.expect(1, |event| concerns(event, end));
+        assert_eq!(events[0].attribution.as_deref(), Some("none"));
+        assert_eq!(events[0].state.as_deref(), Some("refused"));
+    }
+}
+
+#[test]
+fn a_source_this_program_was_built_without_is_told_and_not_replaced() {
+    if cfg!(feature = "pcap") {
+        eprintln!("SKIPPED missing libpcap: this program was built with it");
+        return;
+    }
+    let Some(observed) = Observed::start("missing libpcap", Source::PcapEbpf) else {
         return;
     };
-    assert_eq!(observed.source, "pcap");
-    accepted_on(&observed, "127.0.0.1", "lookup");
-    let end = closed_port("127.0.0.1");
-    TcpStream::connect(end).unwrap_err();
-    let events = observed.expect(1, |event| concerns(event, end));
-    assert_eq!(events[0].attribution.as_deref(), Some("none"));
-    assert_eq!(events[0].state.as_deref(), Some("refused"));
+    assert_eq!(observed.source, "ebpf");
 }
 
 #[test]
@@ -324,10 +363,11 @@ fn a_connection_that_waits_in_the_backlog_is_reported_once() {
 
 #[test]
 fn m08_m09_two_thousand_connects_are_all_reported_and_attributed() {
+    over_best_sources("two thousand connects", two_thousand_connects);
+}
+
+fn two_thousand_connects(observed: &Observed) {
     const COUNT: usize = 2000;
-    let Some(observed) = Observed::start("two thousand connects", Source::Best) else {
-        return;
-    };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let end = listener.local_addr().unwrap();
     let server = thread::spawn(move || {
@@ -467,9 +507,10 @@ fn raw_syn(source: SocketAddr, destination: SocketAddr) {
 
 #[test]
 fn a_request_that_no_socket_made_is_told_as_such_and_one_of_a_socket_never() {
-    let Some(observed) = Observed::start("raw request", Source::Best) else {
-        return;
-    };
+    over_best_sources("raw request", raw_request);
+}
+
+fn raw_request(observed: &Observed) {
     // Just after the start nothing is said about it.
     thread::sleep(Duration::from_millis(2500));
     let end = closed_port("127.0.0.1");
@@ -491,11 +532,16 @@ fn m10_m15_udp_over_ipv6_is_one_flow_of_its_process() {
         config.client.udp = true;
         config.client.lan = true;
     };
-    let Some(observed) = Observed::start_with("udp over ipv6", Source::Best, udp) else {
-        return;
-    };
-    // Until the first round the switch is not in force.
-    thread::sleep(SETTLED);
+    for source in best_sources() {
+        if let Some(observed) = Observed::start_with("udp over ipv6", source, udp) {
+            // Until the first round the switch is not in force.
+            thread::sleep(SETTLED);
+            udp_over_ipv6(&observed);
+        }
+    }
+}
+
+fn udp_over_ipv6(observed: &Observed) {
     let server = UdpSocket::bind("[::1]:0").unwrap();
     let end = server.local_addr().unwrap();
     let client = UdpSocket::bind("[::1]:0").unwrap();
@@ -599,9 +645,10 @@ fn run(command: &[&str]) -> Result<(), String> {
 
 #[test]
 fn m08_m15_another_host_is_seen_over_a_second_interface_refused_and_accepted() {
-    let Some(observed) = Observed::start("another host", Source::Best) else {
-        return;
-    };
+    over_best_sources("another host", another_host);
+}
+
+fn another_host(observed: &Observed) {
     let neighbour = match Neighbour::new() {
         Ok(neighbour) => neighbour,
         Err(error) => {

@@ -4,8 +4,9 @@ use yinglong_model::event::{Direction, Protocol};
 
 use super::{
     join::{Attempt, Sighting, State},
-    packet::{Packet, Segment, Way},
+    packet::{Packet, Segment},
 };
+use crate::packets::Way;
 
 /// What a packet means, from the side of this host; for packets within it, from both sides.
 /// Whether `local` is an address of this host remains to be asked.

@@ -28,6 +28,11 @@ impl Clock {
         let ns = i64::try_from(ns).unwrap_or(i64::MAX);
         Timestamp::from_nanos(self.boot_nanos.saturating_add(ns))
     }
+
+    /// Nanoseconds after boot at that time of day; 0 for times before.
+    pub(crate) fn boot_ns(self, at: Timestamp) -> u64 {
+        u64::try_from(at.nanos().saturating_sub(self.boot_nanos)).unwrap_or_default()
+    }
 }
 
 /// Nanoseconds since boot, sleep included.
@@ -73,6 +78,15 @@ mod tests {
         }
         // Set to a time before boot ended up before 1970: nothing overflows.
         assert_eq!(Clock::when(SECOND, HOUR).at(0).nanos(), SECOND - HOUR);
+    }
+
+    #[test]
+    fn the_time_of_day_and_the_time_since_boot_are_turned_into_each_other() {
+        let clock = Clock {
+            boot_nanos: 1_000_000,
+        };
+        assert_eq!(clock.boot_ns(clock.at(42)), 42);
+        assert_eq!(clock.boot_ns(Timestamp::from_nanos(5)), 0);
     }
 
     #[test]

@@ -5,7 +5,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -210,14 +209,7 @@ impl Connector {
             return None;
         }
         let now = since_boot_ns();
-        let wanted = Wanted {
-            image: image.unwrap_or_default(),
-            pid,
-            ppid: parent.pid,
-            path: PathBuf::from(&process.name),
-            inside: process.container_id.is_some(),
-            executed: self.converter.since_epoch(now),
-        };
+        let wanted = Wanted::live(&process, image, self.converter.since_epoch(now));
         let event = self.converter.complete(process, key, parent, now);
         Some(Taken::Execution(event, image, wanted))
     }

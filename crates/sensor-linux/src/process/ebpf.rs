@@ -3,7 +3,6 @@
 use std::{
     io,
     os::fd::AsFd,
-    path::Path,
     time::{Duration, Instant},
 };
 
@@ -25,6 +24,7 @@ use super::{
 use crate::{
     accounts::Accounts,
     attached::{self, Aligned, Attached, BpfIds},
+    btf::Btf,
     ring::{Limit, Ring},
     share::Shares,
     tree::Tree,
@@ -32,10 +32,17 @@ use crate::{
 
 /// Name in the status.
 pub(super) const SOURCE: &str = "ebpf";
+/// Name in the status with the types of a file.
+pub(super) const FILE_SOURCE: &str = "ebpf-btf-file";
 
 /// The compiled programs.
 static OBJECT: &Aligned<[u8]> =
     &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/process.bpf.o")));
+/// The same for a kernel without types of its own.
+static RAW_OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(
+    env!("OUT_DIR"),
+    "/process_raw.bpf.o"
+)));
 
 const BATCH: Limit = Limit {
     records: 2_000,
@@ -64,13 +71,19 @@ pub(super) struct Ebpf {
     shares: Shares,
     /// What the programs were told, once they were.
     setting: Option<u32>,
+    types: Btf,
     adopted: bool,
     running: bool,
 }
 
 impl Ebpf {
     /// Adopts what is attached, or loads and attaches.
-    pub(super) fn open(tree: Tree, accounts: Accounts, options: &Options) -> Result<Self, Error> {
+    pub(super) fn open(
+        tree: Tree,
+        accounts: Accounts,
+        options: &Options,
+        types: Btf,
+    ) -> Result<Self, Error> {
         let adopted = options.adopt.as_ref().and_then(|ids| {
             Attached::adopt(ids)
                 .inspect_err(|error| tracing::info!(%error, "cannot adopt, loading anew"))
@@ -81,7 +94,7 @@ impl Ebpf {
         let was_adopted = adopted.is_some();
         let attached = match adopted {
             Some(attached) => attached,
-            None => load(options.ring_bytes)?,
+            None => load(options.ring_bytes, &types)?,
         };
         exclude(&attached, &options.excluded_pids)?;
 
@@ -102,6 +115,7 @@ impl Ebpf {
             converter: Converter::new(tree, accounts),
             hashing: super::start_hashing()?,
             setting: None,
+            types,
             adopted: was_adopted,
             running: false,
         })
@@ -260,11 +274,19 @@ impl Sensor for Ebpf {
     }
 
     fn status(&self) -> SensorStatus {
+        let (source, reason) = match &self.types {
+            Btf::Kernel => (SOURCE, String::new()),
+            Btf::File(path) => {
+                let file = path.display();
+                let reason = format!("types are those of {file}, not of the kernel itself");
+                (FILE_SOURCE, reason)
+            }
+        };
         SensorStatus {
             stream: super::STREAM.into(),
-            source: SOURCE.into(),
+            source: source.into(),
             running: self.running,
-            reason: String::new(),
+            reason,
         }
     }
 
@@ -279,20 +301,20 @@ impl Sensor for Ebpf {
     }
 }
 
-fn load(ring_bytes: usize) -> Result<Attached, Error> {
-    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
-        return Err(unavailable(
-            "the kernel has no type information (/sys/kernel/btf/vmlinux); boot a kernel built \
-             with CONFIG_DEBUG_INFO_BTF=y, as distributions ship since 2021",
-        ));
-    }
+fn load(ring_bytes: usize, types: &Btf) -> Result<Attached, Error> {
+    let object = match types {
+        Btf::Kernel => &OBJECT.0,
+        Btf::File(_) => &RAW_OBJECT.0,
+    };
     let cpus = libbpf_rs::num_possible_cpus()
         .ok()
         .and_then(|cpus| u32::try_from(cpus).ok())
         .unwrap_or(1);
     let ring_bytes = u32::try_from(ring_bytes.next_power_of_two()).unwrap_or(8 << 20);
-    Attached::load(
-        &OBJECT.0,
+    Attached::load_with_types(
+        object,
+        &[],
+        types,
         |object| {
             object
                 .maps_mut()

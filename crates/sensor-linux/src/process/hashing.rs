@@ -28,6 +28,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use yinglong_model::event::Process;
+
 use super::record::Image;
 use crate::files::{Generations, Hashes, Skipped, digest};
 
@@ -57,6 +59,20 @@ pub(super) struct Wanted {
     pub(super) inside: bool,
     /// When it was executed, by the time of day.
     pub(super) executed: Duration,
+}
+
+impl Wanted {
+    /// What a process executes that `/proc` still shows, or showed.
+    pub(super) fn live(process: &Process, image: Option<Image>, executed: Duration) -> Self {
+        Self {
+            image: image.unwrap_or_default(),
+            pid: process.pid,
+            ppid: process.ppid,
+            path: PathBuf::from(&process.name),
+            inside: process.container_id.is_some(),
+            executed,
+        }
+    }
 }
 
 impl Image {

@@ -1,9 +1,12 @@
 //! Executions and ends of processes: the streams `process` and `exit`.
 //!
 //! - **Guarantees**: every execution is delivered or counted as lost with its reason, to the unit,
-//!   also when the agent is killed at any point ([`hold`] and [`Options::adopt`]). With the
-//!   fallback source losses are estimates and short-lived processes come without details; the
-//!   status says so.
+//!   also when the agent is killed at any point ([`hold`] and [`Options::adopt`]). The lower a rung of
+//!   the ladder, the less of this holds; the status says which rung, and why no higher one.
+//! - **The ladder**, best first ([`Source`]): `ebpf`; `ebpf-btf-file`, the same with types from a file;
+//!   `audit`, complete but with fewer fields and a cost per execution; `proc-connector`, where
+//!   short-lived processes come without details and losses are estimates; `proc-poll`, which misses
+//!   short-lived processes.
 //! - **Invariants**: a record leaves the ring only after its commit; the ring position in the mark
 //!   `process.ring` is what an adopting reader continues from.
 //! - **Ends** by a signal that tells of a fault (SIGSEGV, SIGABRT, SIGSYS ...) are events always, the
@@ -12,6 +15,7 @@
 //! - **Not here**: failed executions (see `syscall`); filters of the configuration.
 
 mod account;
+mod audit;
 mod batch;
 mod books;
 mod clock;
@@ -24,8 +28,11 @@ mod environ;
 mod gap;
 mod hashing;
 mod netlink;
+mod poll;
 mod record;
 mod snapshot;
+
+use std::path::PathBuf;
 
 use yinglong_sensor::{Error, Sensor};
 
@@ -38,7 +45,11 @@ pub(crate) use self::{
     record::absolute,
 };
 pub use crate::attached::{BpfIds, hold};
-use crate::{accounts::Accounts, tree::Tree};
+use crate::{
+    accounts::Accounts,
+    btf::{self, Btf},
+    tree::Tree,
+};
 
 const STREAM: &str = "process";
 /// Stream of the ends that are told.
@@ -50,14 +61,20 @@ pub enum Source {
     /// The best there is.
     #[default]
     Automatic,
-    /// BPF programs, or an error.
+    /// BPF programs with the kernel's own types, or an error.
     Ebpf,
+    /// BPF programs with the types of a file, or an error.
+    EbpfBtfFile,
+    /// Records of the kernel's audit, or an error.
+    Audit,
     /// The kernel's process connector, or an error.
     ProcConnector,
+    /// Looks at `/proc`, or an error.
+    ProcPoll,
 }
 
 impl Source {
-    /// Environment variable that forces a source: `ebpf` or `proc-connector`.
+    /// Environment variable that forces a source, by its name in the status.
     pub const VARIABLE: &'static str = "YINGLONG_PROCESS_SOURCE";
 
     /// The source that the environment asks for.
@@ -67,8 +84,11 @@ impl Source {
 
     fn from_name(name: &str) -> Self {
         match name {
-            "ebpf" => Self::Ebpf,
-            "proc-connector" => Self::ProcConnector,
+            ebpf::SOURCE => Self::Ebpf,
+            ebpf::FILE_SOURCE => Self::EbpfBtfFile,
+            audit::SOURCE => Self::Audit,
+            connector::SOURCE => Self::ProcConnector,
+            poll::SOURCE => Self::ProcPoll,
             _ => Self::Automatic,
         }
     }
@@ -85,6 +105,8 @@ pub struct Options {
     pub ring_bytes: usize,
     /// Where from.
     pub source: Source,
+    /// File with the kernel's types, to use instead of the kernel's own.
+    pub btf: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -94,6 +116,7 @@ impl Default for Options {
             excluded_pids: Vec::new(),
             ring_bytes: 8 << 20,
             source: Source::from_environment(),
+            btf: btf::asked(),
         }
     }
 }
@@ -113,37 +136,80 @@ pub struct Opened {
 /// # Errors
 /// [`Error::Unavailable`] when no source can be used, or the one asked for cannot.
 pub fn open(tree: Tree, accounts: Accounts, options: Options) -> Result<Opened, Error> {
-    if options.source != Source::ProcConnector {
-        match ebpf::Ebpf::open(tree.clone(), accounts.clone(), &options) {
-            Ok(sensor) => {
-                let ids = Some(sensor.ids().clone());
-                let sensor = Box::new(sensor);
-                return Ok(Opened { sensor, ids });
+    let forced = format!("asked for by {}", Source::VARIABLE);
+    let lesser = |source, reason: &str| open_lesser(source, &tree, &accounts, &options, reason);
+    match options.source {
+        Source::Ebpf | Source::EbpfBtfFile => open_ebpf(&tree, &accounts, &options),
+        source @ (Source::Audit | Source::ProcConnector | Source::ProcPoll) => {
+            lesser(source, &forced)
+        }
+        Source::Automatic => {
+            let mut error = match open_ebpf(&tree, &accounts, &options) {
+                Ok(opened) => return Ok(opened),
+                Err(error) => error,
+            };
+            let mut reasons = Vec::new();
+            for source in LESSER {
+                reasons.push(chain(&error));
+                match lesser(source, &reasons.join("; ")) {
+                    Ok(opened) => return Ok(opened),
+                    Err(refused) => error = refused,
+                }
             }
-            Err(error) if options.source == Source::Ebpf => return Err(error),
-            Err(error) => return fall_back(tree, accounts, &options, &error.to_string()),
+            reasons.push(chain(&error));
+            Err(Error::Unavailable {
+                source_name: poll::SOURCE,
+                reason: reasons.join("; "),
+            })
         }
     }
-    let reason = format!("asked for by {}", Source::VARIABLE);
-    fall_back(tree, accounts, &options, &reason)
 }
 
-fn fall_back(
-    tree: Tree,
-    accounts: Accounts,
+/// Sources without BPF, best first.
+const LESSER: [Source; 3] = [Source::Audit, Source::ProcConnector, Source::ProcPoll];
+
+fn open_lesser(
+    source: Source,
+    tree: &Tree,
+    accounts: &Accounts,
     options: &Options,
     reason: &str,
 ) -> Result<Opened, Error> {
-    match connector::Connector::open(tree, accounts, options, reason) {
-        Ok(sensor) => Ok(Opened {
-            sensor: Box::new(sensor),
-            ids: None,
+    let (tree, accounts) = (tree.clone(), accounts.clone());
+    let sensor: Box<dyn Sensor> = match source {
+        Source::Audit => Box::new(audit::Audit::open(tree, accounts, options, reason)?),
+        Source::ProcConnector => {
+            Box::new(connector::Connector::open(tree, accounts, options, reason)?)
+        }
+        _ => Box::new(poll::Poll::open(tree, accounts, options, reason)?),
+    };
+    Ok(Opened { sensor, ids: None })
+}
+
+fn open_ebpf(tree: &Tree, accounts: &Accounts, options: &Options) -> Result<Opened, Error> {
+    let types = match options.source {
+        Source::Ebpf => Btf::find(None).and_then(|types| match types {
+            Btf::Kernel => Ok(types),
+            Btf::File(_) => Err(format!(
+                "the kernel has no types of its own ({})",
+                btf::KERNEL
+            )),
         }),
-        Err(error) => Err(Error::Unavailable {
-            source_name: connector::SOURCE,
-            reason: format!("{}; {reason}", chain(&error)),
-        }),
-    }
+        // Without a file this is what the kernel shows, used as one.
+        Source::EbpfBtfFile => match Btf::find(options.btf.as_deref()) {
+            Ok(Btf::Kernel) => Ok(Btf::File(btf::KERNEL.into())),
+            found => found,
+        },
+        _ => Btf::find(options.btf.as_deref()),
+    };
+    let types = types.map_err(|reason| Error::Unavailable {
+        source_name: ebpf::SOURCE,
+        reason,
+    })?;
+    let sensor = ebpf::Ebpf::open(tree.clone(), accounts.clone(), options, types)?;
+    let ids = Some(sensor.ids().clone());
+    let sensor = Box::new(sensor);
+    Ok(Opened { sensor, ids })
 }
 
 fn start_hashing() -> Result<hashing::Hashing, Error> {
@@ -165,6 +231,20 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Reads `bytes` as a record of our programs, and as a message of the process connector.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_record(bytes: &[u8]) {
+    record::claims_exec(bytes);
+    if let Ok(record::Record::Exec(exec)) = record::Record::parse(bytes) {
+        assert!(absolute(exec.path).starts_with(b"/"));
+        absolute(exec.cwd);
+        crate::text::command_line(exec.args);
+        environ::extract(exec.env);
+        terminal(exec.tty);
+    }
+    let _ = netlink::Message::parse(bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,7 +252,10 @@ mod tests {
     #[test]
     fn a_source_is_forced_by_its_name() {
         assert_eq!(Source::from_name("ebpf"), Source::Ebpf);
+        assert_eq!(Source::from_name("ebpf-btf-file"), Source::EbpfBtfFile);
+        assert_eq!(Source::from_name("audit"), Source::Audit);
         assert_eq!(Source::from_name("proc-connector"), Source::ProcConnector);
+        assert_eq!(Source::from_name("proc-poll"), Source::ProcPoll);
         assert_eq!(Source::from_name(""), Source::Automatic);
     }
 }

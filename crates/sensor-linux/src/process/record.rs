@@ -385,6 +385,7 @@ mod tests {
     #[test]
     fn names_leaf_first_become_an_absolute_path() {
         for (names, path) in [
+            (&b"\0"[..], &b"/"[..]),
             (&b"true\0bin\0usr\0"[..], &b"/usr/bin/true"[..]),
             (b"memfd:x\0", b"/memfd:x"),
             (b"/\0", b"/"),

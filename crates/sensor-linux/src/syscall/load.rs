@@ -1,6 +1,6 @@
 //! Loads `bpf/syscall.bpf.c`, and attaches it to the tracepoints of the watched calls.
 
-use std::{os::fd::OwnedFd, path::Path};
+use std::os::fd::OwnedFd;
 
 use libbpf_rs::ProgramMut;
 use yinglong_sensor::Error;
@@ -8,6 +8,7 @@ use yinglong_sensor::Error;
 use super::{Source, watched::WATCHED};
 use crate::{
     attached::{self, Aligned, Attached},
+    btf::{self, Btf},
     tracefs,
 };
 
@@ -24,12 +25,7 @@ pub(super) const FOR_ALL: [&str; 2] = ["on_any_enter", "on_any_exit"];
 /// Loads, and attaches what can be attached; what cannot is told in the ids. Without any
 /// tracepoint, native calls need the programs for all calls as well.
 pub(super) fn load(ring_bytes: usize, source: Source) -> Result<Attached, Error> {
-    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
-        return Err(unavailable(
-            "the kernel has no type information (/sys/kernel/btf/vmlinux); boot a kernel built \
-             with CONFIG_DEBUG_INFO_BTF=y, as distributions ship since 2021",
-        ));
-    }
+    let types = Btf::find(btf::asked().as_deref()).map_err(unavailable)?;
     let cpus = libbpf_rs::num_possible_cpus()
         .ok()
         .and_then(|cpus| u32::try_from(cpus).ok())
@@ -37,10 +33,16 @@ pub(super) fn load(ring_bytes: usize, source: Source) -> Result<Attached, Error>
     let ring_bytes = u32::try_from(ring_bytes.next_power_of_two()).unwrap_or(2 << 20);
     tracefs::with(|| {
         let mut missing = Vec::new();
-        let mut attached = Attached::load_with_spare(
+        let mut attached = Attached::load_with_types(
             &OBJECT.0,
             &FOR_ALL,
+            &types,
             |object| {
+                for mut program in object.progs_mut() {
+                    // Those for all calls are on typed tracepoints.
+                    let typed = FOR_ALL.iter().any(|name| program.name() == *name);
+                    program.set_autoload(!typed || types == Btf::Kernel);
+                }
                 object
                     .maps_mut()
                     .try_for_each(|mut map| match map.name().to_str() {
@@ -55,6 +57,15 @@ pub(super) fn load(ring_bytes: usize, source: Source) -> Result<Attached, Error>
             },
         )
         .map_err(refused)?;
+        if types != Btf::Kernel && attached.ids().links.is_empty() {
+            return Err(unavailable(format!(
+                "tracepoints of single calls need Linux 5.15 and tracefs ({}), and looking at every \
+                 call needs types in the kernel itself",
+                missing
+                    .first()
+                    .map_or("tracefs is not mounted", String::as_str)
+            )));
+        }
         attached.set_missing(missing);
         Ok(attached)
     })

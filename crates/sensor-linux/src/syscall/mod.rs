@@ -102,3 +102,11 @@ pub fn open(tree: Tree, accounts: Accounts, options: &Options) -> Result<Opened,
         ids,
     })
 }
+
+/// Reads `bytes` as a record of our programs, and describes the call.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_record(bytes: &[u8]) {
+    if let Ok(record) = record::Record::parse(bytes) {
+        describe::describe(&record, |pid| Some(pid.to_string()));
+    }
+}

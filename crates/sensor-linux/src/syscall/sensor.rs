@@ -149,7 +149,10 @@ impl Syscalls {
     fn attach_for_all(&self) -> Result<Vec<OwnedFd>, String> {
         let attach = |name: &&str| match self.attached.attach_spare(name) {
             Ok(Some(link)) => Ok(link),
-            Ok(None) => Err("there are none for this processor".to_owned()),
+            Ok(None) => Err(
+                "there are none for this processor, or the kernel has no types of its own"
+                    .to_owned(),
+            ),
             Err(error) => Err(format!("the kernel refused {name} ({error})")),
         };
         FOR_ALL.iter().map(attach).collect()

@@ -29,6 +29,8 @@ const ENDED_MAX: usize = 8_192;
 const ENDED_KEPT_NS: u64 = 60_000_000_000;
 /// Longest command line remembered, in bytes: enough to tell a parent by.
 const COMMAND_MAX: usize = 1024;
+/// Earlier images of a running process remembered at most, the latest.
+const IMAGES_MAX: usize = 4;
 /// Ancestors told at most.
 const ANCESTORS_MAX: usize = 16;
 /// `/proc` tells start times in hundredths of a second.
@@ -55,6 +57,17 @@ pub struct Entry {
     pub parent: ProcessKey,
 }
 
+/// How far the reports about a process have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Nobody reports, and more than `/proc` tells will not be known.
+    Unheard,
+    /// It runs, or its end was not reported yet.
+    Running,
+    /// Its end was reported.
+    Ended,
+}
+
 /// What the table knows about where a process comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ancestry {
@@ -78,6 +91,28 @@ impl Tree {
         let mut table = self.table();
         table.found(entry);
         table.find(pid)
+    }
+
+    /// Paths of the images that process has had, the present one last, the one it was started with
+    /// first unless there were many.
+    pub fn images(&self, pid: u32) -> Vec<String> {
+        let table = self.table();
+        let Some(node) = table.nodes.get(&pid) else {
+            return Vec::new();
+        };
+        let mut images = node.earlier.clone();
+        images.push(node.entry.name.clone());
+        images
+    }
+
+    /// How far the reports about the newest process of that pid have come.
+    pub fn progress(&self, pid: u32) -> Progress {
+        let table = self.table();
+        match table.nodes.get(&pid) {
+            _ if !table.reported => Progress::Unheard,
+            Some(node) if node.ended => Progress::Ended,
+            _ => Progress::Running,
+        }
     }
 
     /// Compares the table with `/proc`, so that the parents of what comes next are known, and ends
@@ -117,7 +152,9 @@ impl Tree {
 
     /// A process ended, `now_ns` after boot. With a start time of 0, the newest of that pid.
     pub(crate) fn exited(&self, key: ProcessKey, now_ns: u64) {
-        self.table().exited(key, now_ns);
+        let mut table = self.table();
+        table.reported = true;
+        table.exited(key, now_ns);
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -130,11 +167,15 @@ struct Table {
     nodes: HashMap<u32, Node>,
     /// Ended ones with the time of their end, oldest first. A pid may since have been reused.
     ended: VecDeque<(ProcessKey, u64)>,
+    /// Somebody reports ends, and not only `/proc` is looked at.
+    reported: bool,
 }
 
 #[derive(Debug)]
 struct Node {
     entry: Arc<Entry>,
+    /// Names of the images before, oldest first.
+    earlier: Vec<String>,
     ended: bool,
     /// Images of those it comes from, nearest first; `None` of what was found running, which is
     /// looked up instead.
@@ -213,7 +254,21 @@ impl Table {
             entry.command.truncate(end);
             entry.command.shrink_to_fit();
         }
+        let before = self.nodes.get(&entry.key.pid);
+        let before = before.filter(|node| same(node.entry.key, entry.key));
+        let mut earlier = before.map_or_else(Vec::new, |node| {
+            let mut earlier = node.earlier.clone();
+            earlier.push(node.entry.name.clone());
+            earlier
+        });
+        if earlier.len() > IMAGES_MAX {
+            earlier.remove(0);
+        }
+        let pid = entry.key.pid;
         self.insert(entry, Some(above), started);
+        if let Some(node) = self.nodes.get_mut(&pid) {
+            node.earlier = earlier;
+        }
         ancestry
     }
 
@@ -287,6 +342,7 @@ impl Table {
         let entry = Arc::new(entry);
         let node = Node {
             entry,
+            earlier: Vec::new(),
             ended: false,
             above,
             below: None,

@@ -16,6 +16,8 @@ pub(crate) struct Stat {
     pub(crate) ppid: u32,
     /// Start after boot, a multiple of 10 ms.
     pub(crate) start_boottime_ns: u64,
+    /// Threads.
+    pub(crate) threads: u64,
 }
 
 /// Reads `/proc/<pid>/stat`; `None` when the process is gone.
@@ -30,13 +32,15 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let comm = printable(line.get(open + 1..close)?);
     let fields = std::str::from_utf8(line.get(close + 1..)?).ok()?;
     let mut fields = fields.split_ascii_whitespace();
-    // proc(5): the state is field 3, the parent 4, the start time 22.
+    // proc(5): the state is field 3, the parent 4, the number of threads 20, the start time 22.
     let ppid = fields.nth(1)?.parse().ok()?;
-    let ticks: u64 = fields.nth(17)?.parse().ok()?;
+    let threads = fields.nth(15)?.parse().ok()?;
+    let ticks: u64 = fields.nth(1)?.parse().ok()?;
     Some(Stat {
         comm,
         ppid,
         start_boottime_ns: ticks.checked_mul(TICK_NS)?,
+        threads,
     })
 }
 
@@ -89,6 +93,7 @@ mod tests {
                 comm: "a) R (b\\x0a".into(),
                 ppid: 7,
                 start_boottime_ns: 12_340_000_000,
+                threads: 1,
             })
         );
         for bad in [&b""[..], b"42 (x", b"42 (x) S", b")(", b"42 (x) S a b c"] {

@@ -209,6 +209,14 @@ pub(crate) fn until(mut holds: impl FnMut() -> bool) -> bool {
     true
 }
 
+/// How many executions a test makes: fewer than usual on an emulated machine, which says so in
+/// `YINGLONG_TEST_EXECUTIONS`.
+pub(crate) fn executions(usual: usize) -> usize {
+    let most = std::env::var("YINGLONG_TEST_EXECUTIONS").ok();
+    let most = most.and_then(|most| most.parse().ok());
+    usual.min(most.unwrap_or(usual))
+}
+
 /// A sensor at work.
 pub(crate) struct Running {
     context: Context,

@@ -235,7 +235,7 @@ mod tests {
             ..File::default()
         };
         check(EventData::File(file), Some(("sha256", &sha256)));
-        check(EventData::File(File::default()), None);
+        check(EventData::File(Box::new(File::default())), None);
         check(EventData::Process(Box::default()), None);
         let process = |md5: Option<&str>| {
             EventData::Process(Box::new(Process {

@@ -287,10 +287,10 @@ fn s20_a_black_answer_raises_an_alert_and_is_asked_for_once() {
     let mock = Mock::start(&[BAD, "d41d8cd98f00b204e9800998ecf8427e"]);
     let bench = Bench::asking(&mock);
     let md5 = "d41d8cd98f00b204e9800998ecf8427e";
-    let file = EventData::File(File {
+    let file = EventData::File(Box::new(File {
         hash: md5.into(),
         ..File::default()
-    });
+    }));
     let login = EventData::Loginlog(Login {
         remote: BAD.into(),
         ..Login::default()

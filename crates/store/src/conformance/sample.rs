@@ -131,7 +131,7 @@ fn data(random: &mut Random) -> EventData {
                 ..Connection::default()
             })
         }
-        2 => EventData::File(File {
+        2 => EventData::File(Box::new(File {
             action: random.pick(&ACTIONS).to_owned(),
             path: random
                 .pick(&["/etc/passwd", "/tmp/a b.sh", "/var/www/shell.php"])
@@ -140,7 +140,7 @@ fn data(random: &mut Random) -> EventData {
             user: random.pick(&USERS).to_owned(),
             size: Some(random.below(1 << 40)),
             ..File::default()
-        }),
+        })),
         3 => EventData::Dns(Box::new(Dns {
             query: random
                 .pick(&["example.org", "a.example.org", "kühl.example"])

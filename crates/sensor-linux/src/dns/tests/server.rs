@@ -1,9 +1,8 @@
-//! A name server of a few lines, and network namespaces for it.
+//! A name server of a few lines.
 
 use std::{
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, UdpSocket},
-    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,8 +10,6 @@ use std::{
     thread::{self, JoinHandle},
     time::Duration,
 };
-
-use nix::sched::{CloneFlags, unshare};
 
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -128,22 +125,4 @@ fn answer(question: &[u8], behaviour: Behaviour) -> Option<Vec<u8>> {
         bytes.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 7]);
     }
     Some(bytes)
-}
-
-/// Runs `work` in a thread that has a network of its own, with its loopback interface up. Threads
-/// and processes started there are in it, too.
-pub(super) fn in_namespace<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    let done = thread::scope(|scope| {
-        let worker = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).unwrap();
-            let status = Command::new("ip")
-                .args(["link", "set", "lo", "up"])
-                .status()
-                .unwrap();
-            assert!(status.success());
-            work()
-        });
-        worker.join()
-    });
-    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

@@ -8,7 +8,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs,
     os::{
-        fd::{AsFd, AsRawFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::fs::MetadataExt,
     },
     path::{Path, PathBuf},
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::files::{
     actors::without_deleted,
+    deep::{MOST_BYTES, Reach},
     generations::Generations,
     scope::{Look, Scope},
 };
@@ -43,6 +44,8 @@ pub(super) enum Verdict {
     /// Nothing in it is watched.
     Outside,
     Inside(Arc<Directory>),
+    /// Deeper than paths are kept.
+    TooDeep,
     /// It is gone and was never known.
     Gone,
 }
@@ -57,6 +60,7 @@ pub(super) struct Directories {
     /// Inside, but removed or beyond the bound of `inside`.
     passing: Generations<Box<[u8]>, Arc<Directory>>,
     outside: Generations<Box<[u8]>, ()>,
+    too_deep: Generations<Box<[u8]>, ()>,
     complete: bool,
 }
 
@@ -65,6 +69,7 @@ impl Directories {
     const MOST_INSIDE: usize = 32_768;
     const MOST_PASSING: usize = 2_048;
     const MOST_OUTSIDE: usize = 16_384;
+    const MOST_TOO_DEEP: usize = 1_024;
 
     pub(super) fn new() -> Self {
         Self {
@@ -73,6 +78,7 @@ impl Directories {
             inside: HashMap::new(),
             passing: Generations::new(Self::MOST_PASSING),
             outside: Generations::new(Self::MOST_OUTSIDE),
+            too_deep: Generations::new(Self::MOST_TOO_DEEP),
             complete: false,
         }
     }
@@ -89,6 +95,7 @@ impl Directories {
         self.inside.clear();
         self.passing.clear();
         self.outside.clear();
+        self.too_deep.clear();
         self.complete = true;
         for root in self.scope.clone().roots() {
             self.learn_tree(&root.path, root.recursive);
@@ -110,10 +117,44 @@ impl Directories {
         if let Some(directory) = self.passing.get(key) {
             return Verdict::Inside(Arc::clone(directory));
         }
+        if self.too_deep.get(key).is_some() {
+            return Verdict::TooDeep;
+        }
         match self.resolve(key) {
             Some(path) => self.learn(key, path),
             None => Verdict::Gone,
         }
+    }
+
+    /// The path of the directory `key`, which may be outside. To be asked seldom: it opens files.
+    pub(super) fn path(&self, key: &[u8]) -> Option<PathBuf> {
+        let known = self.inside.get(key).map(|known| known.path.clone());
+        known.or_else(|| self.resolve(key))
+    }
+
+    /// Whether `path`, a name anywhere, now is the file of the handle `key`.
+    pub(super) fn is_of(path: &Path, key: &[u8]) -> bool {
+        let Some((_, kind, handle)) = key_parts(key) else {
+            return false;
+        };
+        let found = Reach::of(path).and_then(|reach| sys::handle_of(reach.path()));
+        found.is_ok_and(|(found_kind, found)| found_kind == kind && found == handle)
+    }
+
+    /// Device and number of the file of a handle, whatever its name.
+    pub(super) fn identity(&self, key: &[u8]) -> Option<(u64, u64)> {
+        let file = self.open_any(key)?;
+        let metadata = fs::metadata(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    }
+
+    fn open_any(&self, key: &[u8]) -> Option<OwnedFd> {
+        let (fsid, kind, handle) = key_parts(key)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        self.mounts.get(&fsid)?.iter().find_map(|point| {
+            let mount = open(point, flags, Mode::empty()).ok()?;
+            sys::open_by_handle(mount.as_fd(), kind, handle).ok()
+        })
     }
 
     /// Remembers that `key` is the directory `path`.
@@ -122,6 +163,10 @@ impl Directories {
         if look == Look::Nothing {
             self.learn_outside(key);
             return Verdict::Outside;
+        }
+        if path.as_os_str().len() > MOST_BYTES {
+            self.too_deep.insert(key.into(), ());
+            return Verdict::TooDeep;
         }
         let directory = Arc::new(Directory { path, look });
         if self.inside.len() < Self::MOST_INSIDE {
@@ -135,6 +180,11 @@ impl Directories {
 
     pub(super) fn learn_outside(&mut self, key: &[u8]) {
         self.outside.insert(key.into(), ());
+    }
+
+    /// Remembers that `key` is a directory below one that is too deep already.
+    pub(super) fn learn_too_deep(&mut self, key: &[u8]) {
+        self.too_deep.insert(key.into(), ());
     }
 
     /// Learns a directory from its path, for kernels that do not tell its handle.
@@ -153,6 +203,9 @@ impl Directories {
 
     /// Follows a directory to its new place, with everything below it.
     pub(super) fn moved(&mut self, key: &[u8], to: Option<PathBuf>) {
+        if let Some(to) = &to {
+            self.make_way(key, to);
+        }
         let Some(from) = self.inside.get(key).map(|known| known.path.clone()) else {
             if let Some(to) = to {
                 // It comes from outside, and what is below it was outside too.
@@ -179,13 +232,30 @@ impl Directories {
         self.passing.clear();
     }
 
+    /// Forgets what was at the new place of the directory `key`: an empty directory that is gone, or
+    /// one that was exchanged with it, whose own move comes next.
+    fn make_way(&mut self, key: &[u8], to: &Path) {
+        let below: Vec<_> = self
+            .inside
+            .iter()
+            .filter(|(other, known)| &***other != key && known.path.starts_with(to))
+            .map(|(other, _)| other.clone())
+            .collect();
+        for other in below {
+            self.inside.remove(&other);
+        }
+    }
+
     /// Learns `path` and, as far as they are watched, the directories below it.
     fn learn_tree(&mut self, path: &Path, recursive: bool) {
         let mut fsids = HashMap::new();
         let mut visited = HashSet::new();
         let mut left = vec![path.to_owned()];
         while let Some(path) = left.pop() {
-            let Ok(metadata) = fs::symlink_metadata(&path) else {
+            let Ok(reach) = Reach::of(&path) else {
+                continue;
+            };
+            let Ok(metadata) = fs::symlink_metadata(reach.path()) else {
                 continue;
             };
             if !metadata.is_dir() || !visited.insert((metadata.dev(), metadata.ino())) {
@@ -193,20 +263,24 @@ impl Directories {
             }
             let fsid = *fsids
                 .entry(metadata.dev())
-                .or_insert_with(|| sys::filesystem_id(&path).unwrap_or(0));
+                .or_insert_with(|| sys::filesystem_id(reach.path()).unwrap_or(0));
             if !self.mounts.contains_key(&fsid) {
                 continue;
             }
-            if let Ok((kind, handle)) = sys::handle_of(&path) {
-                self.learn(&key_of(fsid, kind, &handle), path.clone());
+            let mut inside = true;
+            if let Ok((kind, handle)) = sys::handle_of(reach.path()) {
+                let verdict = self.learn(&key_of(fsid, kind, &handle), path.clone());
+                inside = matches!(verdict, Verdict::Inside(_));
             }
             if !self.complete {
                 return;
             }
-            let entries = recursive.then(|| fs::read_dir(&path).ok()).flatten();
+            let entries = (recursive && inside)
+                .then(|| fs::read_dir(reach.path()).ok())
+                .flatten();
             for entry in entries.into_iter().flatten().flatten() {
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    left.push(entry.path());
+                    left.push(path.join(entry.file_name()));
                 }
             }
         }

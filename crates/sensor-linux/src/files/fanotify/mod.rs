@@ -1,12 +1,15 @@
 //! fanotify: marks on whole file systems, reported as directory handle and name, with the actor.
 //!
 //! Sees every change whoever makes it, without a race on new directories. Wants kernel 5.9 for
-//! names, 5.15 for process descriptors and 5.17 for the handle of the object; each of the last two
-//! is done without where it is missing. Wants CAP_SYS_ADMIN, and CAP_DAC_READ_SEARCH to turn
+//! names, 5.15 for process descriptors and 5.17 for the handle of the object and renames in one
+//! event; each of the last two is done without where it is missing, and then changes through hard
+//! links elsewhere are not seen ([`links`]). Wants CAP_SYS_ADMIN, and CAP_DAC_READ_SEARCH to turn
 //! handles into paths.
 
 mod directories;
+mod links;
 mod parse;
+mod search;
 mod sys;
 
 use std::{
@@ -15,10 +18,11 @@ use std::{
     fs, io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::ffi::OsStrExt,
+        unix::{ffi::OsStrExt, fs::MetadataExt},
     },
     path::{Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 
 use nix::errno::Errno;
@@ -26,11 +30,13 @@ use yinglong_model::Timestamp;
 
 use self::{
     directories::{Directories, Directory, Verdict},
+    links::{Links, Parked},
     parse::Event,
 };
 use super::{
     actors::Actors,
-    change::{Batch, Kind, Note, Step},
+    change::{Actor, Batch, Kind, Note, Other, Step},
+    deep::Reach,
     mounts::{self, Mount},
     scan::Arrival,
     scope::{Look, Scope},
@@ -38,12 +44,14 @@ use super::{
 
 const MASK: u64 = libc::FAN_CREATE
     | libc::FAN_DELETE
-    | libc::FAN_MOVED_FROM
-    | libc::FAN_MOVED_TO
     | libc::FAN_MODIFY
     | libc::FAN_CLOSE_WRITE
     | libc::FAN_ATTRIB
+    | libc::FAN_OPEN_EXEC
     | libc::FAN_ONDIR;
+/// A rename as one event with both names, or as two events that nothing joins.
+const RENAMED: u64 = libc::FAN_RENAME;
+const MOVED: u64 = libc::FAN_MOVED_FROM | libc::FAN_MOVED_TO;
 
 /// Read at a time: about 150 events, and as many process descriptors open for a moment.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -63,6 +71,9 @@ pub(super) enum Refused {
     Other(io::Error),
 }
 
+/// Finds the actor of an event. Asked only for what is reported: it reads `/proc`.
+type FindActor<'a> = &'a mut dyn FnMut() -> Option<Arc<Actor>>;
+
 /// The source.
 #[derive(Debug)]
 pub(super) struct Fanotify {
@@ -70,6 +81,7 @@ pub(super) struct Fanotify {
     /// Whether events tell the handle of the object itself.
     targets: bool,
     directories: Directories,
+    links: Links,
     scope: Arc<Scope>,
     /// Marked file systems by id, with the place they were marked at.
     marked: HashMap<u64, PathBuf>,
@@ -98,6 +110,7 @@ impl Fanotify {
                         group,
                         targets,
                         directories: Directories::new(),
+                        links: Links::new(),
                         scope: Arc::default(),
                         marked: HashMap::new(),
                         buffer: vec![0; BUFFER_BYTES],
@@ -125,12 +138,13 @@ impl Fanotify {
         scope: &Arc<Scope>,
         mounts: &[Mount],
     ) -> Vec<(PathBuf, io::Error)> {
+        let mask = MASK | if self.targets { RENAMED } else { MOVED };
         let mut refused = Vec::new();
         let mut places = HashMap::<u64, Vec<PathBuf>>::new();
         for point in mounts::touched(mounts, scope) {
             let marked = sys::filesystem_id(&point).and_then(|fsid| {
                 if !self.marked.contains_key(&fsid) {
-                    sys::mark_filesystem(self.group.as_fd(), libc::FAN_MARK_ADD, MASK, &point)?;
+                    sys::mark_filesystem(self.group.as_fd(), libc::FAN_MARK_ADD, mask, &point)?;
                 }
                 Ok(fsid)
             });
@@ -143,7 +157,7 @@ impl Fanotify {
             if !places.contains_key(fsid) {
                 // It fails when the file system was unmounted, and the mark is gone with it.
                 let remove = libc::FAN_MARK_REMOVE;
-                let _ = sys::mark_filesystem(self.group.as_fd(), remove, MASK, point);
+                let _ = sys::mark_filesystem(self.group.as_fd(), remove, mask, point);
             }
         }
         self.marked = places
@@ -152,6 +166,9 @@ impl Fanotify {
             .collect();
         self.scope = Arc::clone(scope);
         self.directories.set(Arc::clone(scope), places);
+        if self.targets {
+            self.links.reset();
+        }
         refused
     }
 
@@ -190,7 +207,46 @@ impl Fanotify {
         answer
     }
 
+    /// When [`Fanotify::tick`] wants to be called.
+    pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
+        self.links.deadline(now)
+    }
+
+    /// Reports changes whose names had to be looked for, and looks for others.
+    pub(super) fn tick(&mut self, now: Instant, batch: &mut Batch) {
+        let directories = &self.directories;
+        let identity = |key: &[u8]| directories.identity(key);
+        for (key, parked) in self.links.tick(now, &self.scope, identity) {
+            for change in parked {
+                self.tell_links(&key, &change, batch);
+            }
+        }
+    }
+
+    /// Takes an event: the change, and the execution of the file, which comes last when the kernel
+    /// merged both: a program that runs cannot be written to.
     fn take(
+        &mut self,
+        event: &Event<'_>,
+        at: Timestamp,
+        actors: &mut Actors,
+        excluded: &[u32],
+        batch: &mut Batch,
+    ) {
+        let executed = event.mask & libc::FAN_OPEN_EXEC != 0;
+        let change = event.mask & !(libc::FAN_OPEN_EXEC | libc::FAN_ONDIR);
+        if executed && change == 0 {
+            drop(event.pidfd.map(sys::adopt));
+            drop(event.fd.and_then(sys::adopt));
+        } else {
+            self.take_change(event, at, actors, excluded, batch);
+        }
+        if executed {
+            actors.executed(event.pid, event.name);
+        }
+    }
+
+    fn take_change(
         &mut self,
         event: &Event<'_>,
         at: Timestamp,
@@ -203,12 +259,36 @@ impl Fanotify {
         if event.mask & libc::FAN_Q_OVERFLOW != 0 {
             batch.overflowed += 1;
         }
+        // Without process descriptors the kernel leaves open whether it still runs.
+        let running = process.is_none_or(|process| process.is_some());
+        let ours = excluded.contains(&event.pid);
+        let mut actor = || match ours {
+            true => None,
+            false => actors.find(event.pid, running),
+        };
+        if let (Some(old), Some(new)) = (event.old, event.new) {
+            let actor: Option<FindActor<'_>> = match ours {
+                true => None,
+                false => Some(&mut actor),
+            };
+            return self.take_rename(event, old, new, at, actor, batch);
+        }
         let Some(key) = event.directory else {
+            if !ours {
+                self.take_nameless(event, at, &mut actor, batch);
+            }
             return;
         };
         let directory = match self.directories.verdict(key) {
             Verdict::Inside(directory) => directory,
-            Verdict::Outside => return self.follow_outside(event),
+            Verdict::Outside => {
+                self.follow_outside(event);
+                if !ours {
+                    self.take_outside(event, key, at, &mut actor, batch);
+                }
+                return;
+            }
+            Verdict::TooDeep => return self.count_too_deep(event, batch),
             Verdict::Gone => {
                 if !self.directories.is_complete() {
                     batch.overflowed += 1;
@@ -224,24 +304,282 @@ impl Fanotify {
         if event.mask & libc::FAN_ONDIR != 0 && !itself {
             self.follow(event, &path);
         }
-        if excluded.contains(&event.pid) || !self.watches(&directory, &path, itself) {
+        if ours || !self.watches(&directory, &path, itself) {
             return;
         }
-        // Without process descriptors the kernel leaves open whether it still runs.
-        let running = process.is_none_or(|process| process.is_some());
-        let actor = actors.find(event.pid, running);
         let path: Arc<Path> = path.into();
-        let arrived = libc::FAN_ONDIR | libc::FAN_MOVED_TO;
+        let on_file = event.mask & libc::FAN_ONDIR == 0;
+        if let Some(target) = event.target.filter(|_| on_file) {
+            if is_nameless(event, &path) {
+                return self.take_nameless(event, at, &mut actor, batch);
+            }
+            self.keep_links(event, target, &path);
+            if !self.links.is_idle() {
+                let change = Parked {
+                    steps: content_steps(event.mask),
+                    via: Some(Arc::clone(&path)),
+                    actor: actor(),
+                    at,
+                };
+                self.tell_or_park(target, change, batch);
+            }
+        }
+        let actor = actor();
         for step in steps(event.mask, || self.exists_now(event.mask, &path)) {
             batch.notes.push(Note {
                 path: Arc::clone(&path),
                 step,
                 actor: actor.clone(),
                 at,
+                other: None,
             });
         }
+        let arrived = libc::FAN_ONDIR | libc::FAN_MOVED_TO;
         if event.mask & arrived == arrived && self.scope.look(&path) == Look::All {
-            batch.arrivals.push(Arrival::moved(path, actor, at));
+            let arrival = Arrival::moved(path, None, actor, at);
+            batch.arrivals.push(arrival);
+        }
+    }
+
+    /// A rename, told as one event. `actor` is missing when it is not to be reported.
+    fn take_rename(
+        &mut self,
+        event: &Event<'_>,
+        old: (&[u8], &[u8]),
+        new: (&[u8], &[u8]),
+        at: Timestamp,
+        actor: Option<FindActor<'_>>,
+        batch: &mut Batch,
+    ) {
+        let from = self.place(old, batch);
+        let to = self.place(new, batch);
+        let is_directory = event.mask & libc::FAN_ONDIR != 0;
+        if let Some(target) = event.target.filter(|_| is_directory) {
+            let path = to.as_ref().map(|(path, _)| path.to_path_buf());
+            if from.is_some() || path.is_some() {
+                self.links.refresh();
+            }
+            self.directories.moved(target, path);
+        }
+        let from_watched = from.as_ref().is_some_and(|(_, watched)| *watched);
+        let to_watched = to.as_ref().is_some_and(|(_, watched)| *watched);
+        let (Some(actor), true) = (actor, from_watched || to_watched) else {
+            return;
+        };
+        // A name that is not watched is told, if it can be found, as the other one.
+        let elsewhere = |(key, name): (&[u8], &[u8])| {
+            let directory = self.directories.path(key)?;
+            Some(Arc::<Path>::from(directory.join(OsStr::from_bytes(name))))
+        };
+        let from = from.map(|(path, _)| path).or_else(|| elsewhere(old));
+        let to = to.map(|(path, _)| path).or_else(|| elsewhere(new));
+        if let Some(target) = event.target.filter(|_| !is_directory) {
+            if let Some(from) = &from {
+                self.links.forget(target, from);
+            }
+            match to.as_ref().filter(|_| to_watched) {
+                Some(to) => {
+                    self.links.came(target);
+                    if has_links(to) {
+                        self.links.learn(target, Arc::clone(to));
+                    }
+                }
+                None => self.links.went(target),
+            }
+        }
+        let actor = actor();
+        let mut tell = |path: &Arc<Path>, kind, other| {
+            batch.notes.push(Note {
+                path: Arc::clone(path),
+                step: Step::Changed(kind),
+                actor: actor.clone(),
+                at,
+                other,
+            });
+        };
+        if let Some(path) = from.as_ref().filter(|_| from_watched) {
+            tell(path, Kind::Rename, to.clone().map(Other::New));
+        }
+        if let Some(path) = to.filter(|_| to_watched) {
+            tell(&path, Kind::Create, from.clone().map(Other::Old));
+            if is_directory && self.scope.look(&path) == Look::All {
+                let arrival = Arrival::moved(path, from, actor, at);
+                batch.arrivals.push(arrival);
+            }
+        }
+    }
+
+    /// The path of a name in a directory where something is watched, and whether it is.
+    fn place(
+        &mut self,
+        (key, name): (&[u8], &[u8]),
+        batch: &mut Batch,
+    ) -> Option<(Arc<Path>, bool)> {
+        let directory = match self.directories.verdict(key) {
+            Verdict::Inside(directory) => directory,
+            Verdict::Outside => return None,
+            Verdict::TooDeep => {
+                batch.too_deep += 1;
+                return None;
+            }
+            Verdict::Gone => {
+                if !self.directories.is_complete() {
+                    batch.overflowed += 1;
+                }
+                return None;
+            }
+        };
+        let path = directory.path.join(OsStr::from_bytes(name));
+        let watched = self.watches(&directory, &path, false);
+        Some((path.into(), watched))
+    }
+
+    /// A change where paths are too long to be kept.
+    fn count_too_deep(&mut self, event: &Event<'_>, batch: &mut Batch) {
+        batch.too_deep += 1;
+        if let Some(target) = event.target
+            && event.mask & libc::FAN_ONDIR != 0
+            && event.mask & libc::FAN_CREATE != 0
+        {
+            self.directories.learn_too_deep(target);
+        }
+    }
+
+    /// A change the kernel has no name for: of a file that has none, or was opened by its handle.
+    fn take_nameless(
+        &mut self,
+        event: &Event<'_>,
+        at: Timestamp,
+        actor: FindActor<'_>,
+        batch: &mut Batch,
+    ) {
+        let Some(target) = event.target else {
+            return;
+        };
+        if event.mask & libc::FAN_ONDIR != 0 {
+            return;
+        }
+        // It is the one sign of a further name as well, so that it tells no change by itself.
+        if event.mask & libc::FAN_ATTRIB != 0 {
+            self.links.count_changed(target);
+        }
+        let steps = content_steps(event.mask & !libc::FAN_ATTRIB);
+        if steps.is_empty() {
+            return;
+        }
+        if self.links.names(target).is_empty() && !self.links.is_sought(target) {
+            // A file that was made without a name has no watched one until it gets it.
+            if event.directory.is_some() || !self.links.is_watched(target) {
+                return;
+            }
+            self.links.seek(target);
+        }
+        let change = Parked {
+            steps,
+            via: None,
+            actor: actor(),
+            at,
+        };
+        self.tell_or_park(target, change, batch);
+    }
+
+    /// A change of a name that is not watched, perhaps of a file that is under another.
+    fn take_outside(
+        &mut self,
+        event: &Event<'_>,
+        key: &[u8],
+        at: Timestamp,
+        actor: FindActor<'_>,
+        batch: &mut Batch,
+    ) {
+        let Some(target) = event.target else {
+            return;
+        };
+        if event.mask & libc::FAN_ONDIR != 0 {
+            return;
+        }
+        let linked = event.mask & libc::FAN_CREATE != 0
+            && self.links.is_link(target)
+            && self.links.is_watched(target);
+        if self.links.is_idle() && !linked {
+            return;
+        }
+        let known = !self.links.names(target).is_empty();
+        if !linked && !known && !self.links.is_sought(target) {
+            return;
+        }
+        let mut steps = content_steps(event.mask);
+        if linked {
+            // A further name changes an attribute of the file: how many it has.
+            steps.insert(0, Step::Changed(Kind::Chmod));
+        }
+        if steps.is_empty() {
+            return;
+        }
+        if linked {
+            self.links.seek(target);
+        }
+        let directory = self.directories.path(key);
+        let via = directory.map(|path| path.join(OsStr::from_bytes(event.name)));
+        let via = via.filter(|via| !is_nameless(event, via)).map(Arc::from);
+        let change = Parked {
+            steps,
+            via,
+            actor: actor(),
+            at,
+        };
+        self.tell_or_park(target, change, batch);
+    }
+
+    /// Learns watched names that files get, and forgets those they lose.
+    fn keep_links(&mut self, event: &Event<'_>, target: &[u8], path: &Arc<Path>) {
+        if event.mask & libc::FAN_CREATE != 0 {
+            self.links.came(target);
+            if self.links.is_link(target) {
+                self.links.learn(target, Arc::clone(path));
+                self.links.seek(target);
+            }
+        }
+        if event.mask & libc::FAN_DELETE != 0 {
+            self.links.forget(target, path);
+            self.links.went(target);
+        }
+    }
+
+    /// Reports a change under the watched names of the file, or lets it wait until they are known.
+    fn tell_or_park(&mut self, target: &[u8], change: Parked, batch: &mut Batch) {
+        if change.steps.is_empty() {
+            return;
+        }
+        if !self.links.is_sought(target) {
+            return self.tell_links(target, &change, batch);
+        }
+        if let Some(change) = self.links.park(target, change) {
+            batch.overflowed += 1;
+            self.tell_links(target, &change, batch);
+        }
+    }
+
+    /// Reports a change of the file `target` under its watched names but the one it was made
+    /// through.
+    fn tell_links(&mut self, target: &[u8], change: &Parked, batch: &mut Batch) {
+        for path in self.links.names(target) {
+            if change.via.as_ref() == Some(&path) {
+                continue;
+            }
+            if !Directories::is_of(&path, target) {
+                self.links.forget(target, &path);
+                continue;
+            }
+            for step in &change.steps {
+                batch.notes.push(Note {
+                    path: Arc::clone(&path),
+                    step: *step,
+                    actor: change.actor.clone(),
+                    at: change.at,
+                    other: change.via.clone().map(Other::Link),
+                });
+            }
         }
     }
 
@@ -294,9 +632,35 @@ impl Fanotify {
     /// Whether a name that appeared and went away, in an order the kernel's merging hid, is there
     /// now. With the object's handle in the event a merged creation and removal are of one object.
     fn exists_now(&self, mask: u64, path: &Path) -> bool {
-        let moves = libc::FAN_MOVED_FROM | libc::FAN_MOVED_TO;
-        (mask & moves != 0 || !self.targets) && fs::symlink_metadata(path).is_ok()
+        (mask & MOVED != 0 || !self.targets) && exists(path)
     }
+}
+
+/// The steps of an event that concern the file whatever its names.
+fn content_steps(mask: u64) -> Vec<Step> {
+    let content = libc::FAN_MODIFY | libc::FAN_CLOSE_WRITE | libc::FAN_ATTRIB;
+    steps(mask & content, || false).collect()
+}
+
+/// Whether the name of an event is the one the kernel makes up for a file without (`O_TMPFILE`):
+/// `#` and its number, where no such file is.
+fn is_nameless(event: &Event<'_>, path: &Path) -> bool {
+    let named = libc::FAN_CREATE | libc::FAN_DELETE;
+    let digits = event.name.strip_prefix(b"#").unwrap_or_default();
+    !digits.is_empty()
+        && digits.iter().all(u8::is_ascii_digit)
+        && event.mask & named == 0
+        && !exists(path)
+}
+
+fn exists(path: &Path) -> bool {
+    Reach::of(path).is_ok_and(|reach| fs::symlink_metadata(reach.path()).is_ok())
+}
+
+/// Whether the file `path` has further names.
+fn has_links(path: &Path) -> bool {
+    let metadata = Reach::of(path).and_then(|reach| fs::symlink_metadata(reach.path()));
+    metadata.is_ok_and(|metadata| metadata.is_file() && metadata.nlink() > 1)
 }
 
 /// The steps of a merged event in the most likely order. `exists` is asked only when the name both
@@ -320,6 +684,19 @@ fn steps(mask: u64, exists: impl FnOnce() -> bool) -> impl Iterator<Item = Step>
         false => (there.to_vec(), gone.to_vec()),
     };
     early.into_iter().chain(late).flatten()
+}
+
+/// Reads `bytes` as what the descriptor gives.
+#[cfg(fuzzing)]
+pub(super) fn fuzz_events(bytes: &[u8]) {
+    for event in parse::events(bytes).flatten() {
+        let names = [event.old, event.new].into_iter().flatten();
+        let keys = names.map(|(key, _)| key);
+        for key in keys.chain(event.directory).chain(event.target) {
+            assert!(parse::key_parts(key).is_some());
+        }
+        steps(event.mask, || true).for_each(drop);
+    }
 }
 
 /// Tries once whether handles can be opened.

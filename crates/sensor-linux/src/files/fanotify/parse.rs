@@ -25,6 +25,10 @@ pub(super) struct Event<'a> {
     pub(super) name: &'a [u8],
     /// Key of the object itself (kernel 5.17).
     pub(super) target: Option<&'a [u8]>,
+    /// Directory and name before a rename (kernel 5.17).
+    pub(super) old: Option<(&'a [u8], &'a [u8])>,
+    /// Directory and name after a rename (kernel 5.17).
+    pub(super) new: Option<(&'a [u8], &'a [u8])>,
 }
 
 /// Why reading ended before the end of the bytes.
@@ -69,6 +73,8 @@ fn event(bytes: &[u8]) -> Option<(Event<'_>, usize)> {
         directory: None,
         name: b"",
         target: None,
+        old: None,
+        new: None,
     };
     let mut rest = bytes.get(metadata..)?;
     while !rest.is_empty() {
@@ -76,10 +82,12 @@ fn event(bytes: &[u8]) -> Option<(Event<'_>, usize)> {
         let body = rest.get(HEADER_BYTES..length)?;
         match *rest.first()? {
             libc::FAN_EVENT_INFO_TYPE_DFID_NAME => {
-                let (key, name) = split_key(body)?;
+                let (key, name) = named(body)?;
                 event.directory = Some(key);
-                event.name = name.split(|byte| *byte == 0).next().unwrap_or(b"");
+                event.name = name;
             }
+            libc::FAN_EVENT_INFO_TYPE_OLD_DFID_NAME => event.old = Some(named(body)?),
+            libc::FAN_EVENT_INFO_TYPE_NEW_DFID_NAME => event.new = Some(named(body)?),
             libc::FAN_EVENT_INFO_TYPE_DFID => event.directory = Some(split_key(body)?.0),
             libc::FAN_EVENT_INFO_TYPE_FID => event.target = Some(split_key(body)?.0),
             libc::FAN_EVENT_INFO_TYPE_PIDFD => {
@@ -90,6 +98,12 @@ fn event(bytes: &[u8]) -> Option<(Event<'_>, usize)> {
         rest = rest.get(length..)?;
     }
     Some((event, length))
+}
+
+/// Key and name, which ends at its first zero byte.
+fn named(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (key, name) = split_key(body)?;
+    Some((key, name.split(|byte| *byte == 0).next().unwrap_or(b"")))
 }
 
 fn split_key(body: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -169,6 +183,24 @@ mod tests {
         assert_eq!(event.name, b"name");
         assert_eq!(event.target, Some(&target[..]));
         assert_eq!(key_parts(&directory), Some((7, 1, &b"DIRDIR12"[..])));
+    }
+
+    #[test]
+    fn reads_both_names_of_a_rename() {
+        let (from, to) = (key_of(7, 1, b"FROM"), key_of(7, 1, b"TOTO"));
+        let bytes = message(
+            libc::FAN_RENAME,
+            42,
+            &[
+                info(10, &[&from[..], b"old\0"].concat()),
+                info(12, &[&to[..], b"new\0"].concat()),
+                info(1, &key_of(7, 1, b"FILE")),
+            ],
+        );
+        let event = events(&bytes).next().unwrap().unwrap();
+        assert_eq!(event.old, Some((&from[..], &b"old"[..])));
+        assert_eq!(event.new, Some((&to[..], &b"new"[..])));
+        assert_eq!(event.directory, None);
     }
 
     #[test]

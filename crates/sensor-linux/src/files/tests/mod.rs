@@ -1,9 +1,17 @@
 //! The sensor on this kernel, in directories of its own. Needs root; without it the tests of
 //! fanotify skip.
 
+mod actors;
+mod archives;
 mod changes;
+mod links;
+mod mounts;
+mod names;
 mod reach;
+mod renames;
 mod storms;
+mod uring;
+mod writers;
 
 use std::{
     fs,
@@ -94,6 +102,7 @@ struct Bench {
     context: Context,
     config: AgentConfig,
     web_roots: WebRoots,
+    tree: Tree,
     recorder: Recorder,
     probes: usize,
     thread: Option<JoinHandle<Ended>>,
@@ -118,6 +127,7 @@ impl Bench {
             context: Context::default(),
             config: AgentConfig::default(),
             web_roots: WebRoots::default(),
+            tree: Tree::default(),
             recorder: Recorder::default(),
             probes: 0,
             thread: None,
@@ -127,7 +137,7 @@ impl Bench {
             excluded_pids,
             source,
         };
-        let tree = Tree::default();
+        let tree = bench.tree.clone();
         let web_roots = bench.web_roots.clone();
         let mut sensor = open(tree, Accounts::default(), web_roots, options).unwrap();
         let (context, mut outlet) = (bench.context.clone(), bench.recorder.clone());
@@ -206,6 +216,27 @@ impl Bench {
         }
     }
 
+    /// Waits for an event of `path` that is `wanted`.
+    fn until(&self, path: &str, wanted: impl Fn(&File) -> bool) -> File {
+        let start = Instant::now();
+        loop {
+            let events = self.of(path);
+            if let Some(found) = events.iter().rev().find(|file| wanted(file)) {
+                return found.clone();
+            }
+            assert!(
+                start.elapsed() < DEADLINE,
+                "not what is wanted of {path}, only {events:?}"
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The path as it is told.
+    fn told(&self, path: &str) -> String {
+        super::change::display(&self.path(path))
+    }
+
     /// Waits until everything that happened so far must have been reported.
     fn drain(&self) {
         let mut state = self.recorder.get();
@@ -247,4 +278,49 @@ fn shell(command: &str, directory: &Path) {
     let mut shell = Command::new("/bin/sh");
     let done = shell.args(["-c", command]).current_dir(directory).status();
     assert!(done.unwrap().success(), "{command}");
+}
+
+/// MD5 of a file's content as it is told.
+fn md5(path: &Path) -> String {
+    use md5::Digest;
+    let content = fs::read(path).unwrap();
+    let digest = md5::Md5::digest(content);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A mount for as long as it lives.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(kind: &str, options: &str, point: &Path) -> Option<Self> {
+        let flags = nix::mount::MsFlags::empty();
+        Self::from(Path::new(kind), kind, options, flags, point)
+    }
+
+    fn bind(from: &Path, point: &Path) -> Option<Self> {
+        Self::from(from, "none", "", nix::mount::MsFlags::MS_BIND, point)
+    }
+
+    fn from(
+        from: &Path,
+        kind: &str,
+        options: &str,
+        flags: nix::mount::MsFlags,
+        point: &Path,
+    ) -> Option<Self> {
+        fs::create_dir_all(point).unwrap();
+        match nix::mount::mount(Some(from), point, Some(kind), flags, Some(options)) {
+            Ok(()) => Some(Self(point.to_owned())),
+            Err(error) => {
+                eprintln!("SKIPPED mount {kind}: {error}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
 }

@@ -1,15 +1,13 @@
 //! Where changes are seen: entries, new directories, web roots, mounts, configuration.
 
 use std::{
-    fs,
-    path::{Path, PathBuf},
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
 use yinglong_model::event::File;
 
-use super::{Bench, DEADLINE, Source, both, shell};
+use super::{Bench, DEADLINE, Mounted, Source, both, shell};
 use crate::{
     accounts::Accounts,
     files::{Options, WebRoots, open},
@@ -168,29 +166,6 @@ fn a_tree_removed_at_once_is_reported_file_by_file() {
     for directory in 0..20 {
         bench.expect(&format!("www/a/{directory}/b/f"), "REMOVE");
         bench.expect(&format!("www/a/{directory}/b"), "REMOVE");
-    }
-}
-
-/// A mount for as long as it lives.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn new(kind: &str, options: &str, point: &Path) -> Option<Self> {
-        fs::create_dir_all(point).unwrap();
-        let flags = nix::mount::MsFlags::empty();
-        match nix::mount::mount(Some(kind), point, Some(kind), flags, Some(options)) {
-            Ok(()) => Some(Self(point.to_owned())),
-            Err(error) => {
-                eprintln!("SKIPPED {kind}: {error}");
-                None
-            }
-        }
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
     }
 }
 

@@ -7,10 +7,15 @@ use std::{
     time::Instant,
 };
 
-use super::*;
-use crate::logins::{Options, open};
+use yinglong_model::event::{File, Login};
 
+use super::*;
+use crate::logins::{JournalPlace, Options, Paths, follow::CHUNK_BYTES, open, utmp};
+
+mod journal;
 mod sshd;
+mod tampering;
+mod witnesses;
 
 /// Keeps what is committed; what is not is forgotten, as by a killed agent.
 #[derive(Default, Clone)]
@@ -22,6 +27,7 @@ struct Kept {
 #[derive(Default, Clone)]
 struct Content {
     events: Vec<(Timestamp, Login)>,
+    changes: Vec<File>,
     marks: HashMap<String, String>,
     lost: HashMap<&'static str, u64>,
     statuses: Vec<SensorStatus>,
@@ -29,12 +35,13 @@ struct Content {
 
 impl Outlet for Kept {
     fn emit(&mut self, observation: Observation) {
-        if let Observation::Event {
-            occurred_at,
-            data: EventData::Loginlog(login),
-        } = observation
-        {
-            self.pending.events.push((occurred_at, login));
+        let Observation::Event { occurred_at, data } = observation else {
+            return;
+        };
+        match data {
+            EventData::Loginlog(login) => self.pending.events.push((occurred_at, login)),
+            EventData::File(change) => self.pending.changes.push(change),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -60,6 +67,7 @@ impl Outlet for Kept {
         let pending = std::mem::take(&mut self.pending);
         let mut committed = self.committed.lock().unwrap();
         committed.events.extend(pending.events);
+        committed.changes.extend(pending.changes);
         committed.marks.extend(pending.marks);
         for (reason, count) in pending.lost {
             *committed.lost.entry(reason).or_default() += count;
@@ -71,6 +79,16 @@ impl Outlet for Kept {
 impl Kept {
     fn take(&self) -> Vec<(Timestamp, Login)> {
         std::mem::take(&mut self.committed.lock().unwrap().events)
+    }
+
+    /// Actions and names of the files that were tampered with.
+    fn tampered(&self) -> Vec<String> {
+        let changes = std::mem::take(&mut self.committed.lock().unwrap().changes);
+        let name = |change: &File| change.path.rsplit('/').next().unwrap().to_owned();
+        changes
+            .iter()
+            .map(|change| format!("{} {}", change.action, name(change)))
+            .collect()
     }
 
     fn lost(&self) -> HashMap<&'static str, u64> {
@@ -98,7 +116,17 @@ impl Files {
         Paths {
             wtmp: self.path("wtmp"),
             btmp: self.path("btmp"),
+            lastlog: self.path("lastlog"),
             auth: vec![self.path("auth.log")],
+            wtmpdb: vec![self.path("wtmp.db")],
+            lastlog2: vec![self.path("lastlog2.db")],
+        }
+    }
+
+    fn options(&self) -> Options {
+        Options {
+            paths: self.paths(),
+            ..Options::default()
         }
     }
 
@@ -122,17 +150,27 @@ impl Files {
 
     /// A fresh reader, as after a restart, that has read everything once.
     fn read(&self, kept: &Kept) -> Vec<String> {
-        let mut kept = kept.clone();
-        let mut reader = Reader::new(self.paths());
-        let now = Timestamp::from_secs(NOW);
-        let saved = kept.marked(RECENT_MARK).unwrap_or_default();
-        reader.duplicates = Duplicates::restore(&saved, now);
-        while reader.pass(&mut kept, now).unwrap() {}
-        kept.take()
-            .iter()
-            .map(|(at, login)| shown(*at, login))
-            .collect()
+        let mut reader = self.reader(kept);
+        again(&mut reader, kept)
     }
+
+    fn reader(&self, kept: &Kept) -> Reader {
+        let mut reader = Reader::new(self.options());
+        let saved = kept.marked(RECENT_MARK).unwrap_or_default();
+        reader.duplicates = Duplicates::restore(&saved, Timestamp::from_secs(NOW));
+        reader
+    }
+}
+
+/// What a reader that runs finds.
+fn again(reader: &mut Reader, kept: &Kept) -> Vec<String> {
+    let mut outlet = kept.clone();
+    let now = Timestamp::from_secs(NOW);
+    while reader.pass(&mut outlet, now).unwrap() {}
+    kept.take()
+        .iter()
+        .map(|(at, login)| shown(*at, login))
+        .collect()
 }
 
 const NOW: i64 = 1_800_000_000;
@@ -242,6 +280,7 @@ fn junk_is_counted_and_what_follows_is_read_a17() {
         kept.lost(),
         HashMap::from([("malformed", 2), ("too_large", 1)])
     );
+    assert_eq!(kept.tampered(), ["TAMPER|ERASED wtmp"]);
 }
 
 #[test]
@@ -275,10 +314,7 @@ fn a_login_is_reported_within_moments_and_a_stop_ends_the_sensor() {
     let files = Files::new();
     files.append("wtmp", b"");
     let kept = Kept::default();
-    let mut sensor = open(Options {
-        paths: files.paths(),
-    })
-    .unwrap();
+    let mut sensor = open(files.options()).unwrap();
     assert_eq!(sensor.stream(), "loginlog");
     assert_eq!(sensor.status().source, "wtmp");
     let context = Context::default();
@@ -311,9 +347,16 @@ fn a_host_without_any_log_directory_is_told_what_to_do() {
     let paths = Paths {
         wtmp: nowhere(),
         btmp: nowhere(),
+        lastlog: nowhere(),
         auth: vec![],
+        wtmpdb: vec![nowhere()],
+        lastlog2: vec![],
     };
-    let error = open(Options { paths }).err().unwrap();
+    let options = Options {
+        paths,
+        ..Options::default()
+    };
+    let error = open(options).err().unwrap();
     assert!(error.to_string().contains("YINGLONG_AUTH_LOG"));
 }
 
@@ -322,10 +365,7 @@ fn a_log_that_appears_later_is_told_as_a_source() {
     let files = Files::new();
     files.append("wtmp", b"");
     let kept = Kept::default();
-    let mut sensor = open(Options {
-        paths: files.paths(),
-    })
-    .unwrap();
+    let mut sensor = open(files.options()).unwrap();
     let context = Context::default();
     let worker = std::thread::spawn({
         let (context, mut kept) = (context.clone(), kept.clone());

@@ -5,16 +5,17 @@
 
 mod header;
 mod ndb;
-mod sqlite;
 
 use std::{
-    fs::File,
     io,
     path::{Path, PathBuf},
 };
 
 use super::{Package, Root, Stamp, state};
-use crate::inventory::{Collected, Error};
+use crate::{
+    inventory::{Collected, Error},
+    sqlite::{Database, ReadAt, damaged, values},
+};
 
 /// Where databases lie: classic, and beside the system image (SUSE, newer Fedora).
 const PLACES: [&str; 2] = ["/var/lib/rpm", "/usr/lib/sysimage/rpm"];
@@ -22,33 +23,6 @@ const PLACES: [&str; 2] = ["/var/lib/rpm", "/usr/lib/sysimage/rpm"];
 /// Of a header only the first so many bytes are read. Names and versions stand in front; lists of
 /// files, which make headers large, behind.
 const HEADER_LIMIT_BYTES: usize = 8 << 20;
-
-/// Reads bytes of a place in a file.
-trait ReadAt {
-    /// Fills the buffer; a file that ends before is an error.
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
-}
-
-impl ReadAt for File {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        std::os::unix::fs::FileExt::read_exact_at(self, buffer, offset)
-    }
-}
-
-impl ReadAt for [u8] {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let bytes = usize::try_from(offset)
-            .ok()
-            .and_then(|start| self.get(start..start.checked_add(buffer.len())?))
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
-        buffer.copy_from_slice(bytes);
-        Ok(())
-    }
-}
-
-fn damaged(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
-}
 
 /// Folders of databases, each once.
 fn folders(root: &Root) -> Vec<PathBuf> {
@@ -87,7 +61,7 @@ pub(super) fn collect(root: &Root, list: &mut Collected) -> Result<(), Error> {
         let path = folder.join("rpmdb.sqlite");
         if let Some(file) = root.file(&path)? {
             let wal = root.file(&folder.join("rpmdb.sqlite-wal"))?;
-            let read = sqlite::headers(&file, wal.as_ref(), |header| add(header, list));
+            let read = headers(&file, wal.as_ref(), |header| add(header, list));
             read.map_err(|source| failed(&path, source))?;
             continue;
         }
@@ -107,6 +81,22 @@ pub(super) fn collect(root: &Root, list: &mut Collected) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Calls `each` with every header of the table `Packages` of an SQLite database.
+fn headers<F: ReadAt + ?Sized>(
+    file: &F,
+    wal: Option<&F>,
+    mut each: impl FnMut(&[u8]),
+) -> io::Result<()> {
+    let database = Database::open(file, wal)?;
+    let table = database.table("Packages")?;
+    let table = table.ok_or_else(|| damaged("it has no table `Packages`"))?;
+    database.rows(&table, i64::MIN, HEADER_LIMIT_BYTES, |_, record| {
+        // The first column is the key, which SQLite keeps elsewhere.
+        let header = values(record).nth(1);
+        each(header.map(|value| value.bytes()).unwrap_or_default());
+    })
 }
 
 fn failed(path: &Path, source: io::Error) -> Error {

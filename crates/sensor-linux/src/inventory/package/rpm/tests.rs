@@ -19,7 +19,7 @@ fn of_database(bytes: &[u8], folder: &str, name: &str) -> Result<Collected, Erro
 
 fn headers_of(bytes: &[u8], wal: Option<&[u8]>) -> io::Result<Vec<Vec<u8>>> {
     let mut found = Vec::new();
-    sqlite::headers(bytes, wal, |header| found.push(header.to_vec()))?;
+    headers(bytes, wal, |header| found.push(header.to_vec()))?;
     Ok(found)
 }
 

@@ -3,6 +3,7 @@
 use std::{
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -37,6 +38,22 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 #[test]
 fn a_real_sshd_three_wrong_passwords_three_wrong_keys_and_one_success_a09_a10() {
     let test = "a_real_sshd_three_wrong_passwords_three_wrong_keys_and_one_success_a09_a10";
+    session(test, false);
+}
+
+#[test]
+fn a_real_sshd_with_pam_and_the_audit_subsystem_tells_the_same_a09_a10() {
+    let test = "a_real_sshd_with_pam_and_the_audit_subsystem_tells_the_same_a09_a10";
+    if crate::logins::audit::tests::is_possible() {
+        let _on = crate::logins::audit::tests::On::new();
+        session(test, true);
+    } else {
+        eprintln!("SKIPPED {test}: the audit subsystem cannot be used");
+    }
+}
+
+/// The whole story, with PAM and the audit subsystem or without either.
+fn session(test: &str, audited: bool) {
     let root = nix::unistd::geteuid().is_root();
     if !root || !Path::new(SSHD).exists() || !Path::new("/usr/bin/ssh").exists() {
         eprintln!("SKIPPED {test}: needs root, {SSHD} and /usr/bin/ssh");
@@ -67,9 +84,10 @@ fn a_real_sshd_three_wrong_passwords_three_wrong_keys_and_one_success_a09_a10() 
     };
     let config = format!(
         "ListenAddress 127.0.0.1\nPort {port}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
-         UsePAM no\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication yes\nMaxAuthTries 6\n",
+         UsePAM {}\nStrictModes no\nPermitRootLogin yes\nPasswordAuthentication yes\nMaxAuthTries 6\n",
         path("host"),
-        path("authorized")
+        path("authorized"),
+        if audited { "yes" } else { "no" },
     );
     files.append("config", config.as_bytes());
 
@@ -92,7 +110,12 @@ fn a_real_sshd_three_wrong_passwords_three_wrong_keys_and_one_success_a09_a10() 
     };
     let context = Context::default();
     let kept = Kept::default();
-    let mut sensor = open(Options { paths }).unwrap();
+    let options = Options {
+        paths,
+        audit: audited,
+        ..Options::default()
+    };
+    let mut sensor = open(options).unwrap();
     let worker = std::thread::spawn({
         let (context, mut kept) = (context.clone(), kept.clone());
         move || sensor.run(&context, &mut kept)
@@ -114,6 +137,10 @@ fn a_real_sshd_three_wrong_passwords_three_wrong_keys_and_one_success_a09_a10() 
     );
     wait_for("sshd", || TcpStream::connect(("127.0.0.1", port)).is_ok());
 
+    // An address of our own, by which our logins are known.
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let client = format!("127.{}.{high}.{low}", 10 + u8::from(audited));
+    let bind = format!("BindAddress={client}");
     let ssh = |options: &[&str]| {
         // Whatever happens, a person's patience ends.
         let mut ssh = Command::new("timeout");
@@ -131,6 +158,7 @@ fn a_real_sshd_three_wrong_passwords_three_wrong_keys_and_one_success_a09_a10() 
             "IdentitiesOnly=yes",
             "IdentityAgent=none",
             "ConnectTimeout=20",
+            &bind,
         ]
         .iter()
         .chain(options)
@@ -142,8 +170,10 @@ fn a_real_sshd_three_wrong_passwords_three_wrong_keys_and_one_success_a09_a10() 
             .args(["-tt", "root@127.0.0.1", "true"]);
         run(&mut ssh)
     };
+    // With PAM a client may answer its prompts three times, and then say its password three times.
     assert!(!ssh(&[
         "PubkeyAuthentication=no",
+        "PreferredAuthentications=keyboard-interactive,password",
         "NumberOfPasswordPrompts=3"
     ]));
     let wrong = format!("IdentityFile={}", path("wrong"));
@@ -156,10 +186,11 @@ fn a_real_sshd_three_wrong_passwords_three_wrong_keys_and_one_success_a09_a10() 
     let mut events = Vec::new();
     wait_for("success", || {
         events.extend(kept.take());
-        events.iter().any(|(_, login)| login.status)
+        let mut ours = events.iter().filter(|(_, login)| login.remote == client);
+        ours.any(|(_, login)| login.status)
     });
     // The other sources have had their turn with the next passes.
-    let settled = Instant::now() + 3 * POLL;
+    let settled = Instant::now() + PATIENCE + 3 * POLL;
     wait_for("other sources", || Instant::now() > settled);
     events.extend(kept.take());
     context.stop();
@@ -169,10 +200,12 @@ fn a_real_sshd_three_wrong_passwords_three_wrong_keys_and_one_success_a09_a10() 
     eprintln!("{}", fs::read_to_string(&log).unwrap());
     let outcomes: Vec<_> = events
         .iter()
+        // The audit subsystem tells of the logins of all tests.
+        .filter(|(_, login)| login.remote == client)
         .map(|(_, login)| (login.username.as_str(), login.remote.as_str(), login.status))
         .collect();
-    let failure = ("root", "127.0.0.1", false);
-    let mut expected = vec![failure; 6];
-    expected.push(("root", "127.0.0.1", true));
+    let failure = ("root", client.as_str(), false);
+    let mut expected = vec![failure; if audited { 9 } else { 6 }];
+    expected.push(("root", client.as_str(), true));
     assert_eq!(outcomes, expected, "{events:?}");
 }

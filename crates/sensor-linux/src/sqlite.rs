@@ -1,12 +1,11 @@
-//! The table `Packages` of an SQLite database, read without SQLite.
+//! Tables of an SQLite database, read without SQLite.
 //!
-//! SQLite itself would take locks and write beside the database, and the agent needs nothing but one
-//! table of two columns. Read are the tree of the table, overflow pages, and the committed part of a
-//! write-ahead log. <https://www.sqlite.org/fileformat2.html>
+//! SQLite itself would take locks and write beside the database, and the agent needs nothing but the
+//! rows of one table. Read are the tree of the table, overflow pages, and the committed part of a
+//! write-ahead log. Nothing is locked: whoever reads a database that somebody may be writing to looks
+//! afterwards whether it changed meanwhile. <https://www.sqlite.org/fileformat2.html>
 
-use std::{collections::HashMap, io};
-
-use super::{HEADER_LIMIT_BYTES, ReadAt, damaged};
+use std::{collections::HashMap, fs::File, io};
 
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const FILE_HEAD_BYTES: usize = 100;
@@ -19,34 +18,85 @@ const DEPTH_LIMIT: u8 = 32;
 /// Frames of a write-ahead log beyond this number are an error; SQLite starts over at 1,000.
 const FRAME_LIMIT: u64 = 1 << 20;
 
-/// Calls `each` with every header of the table `Packages`.
-///
-/// # Errors
-/// A file cannot be read, or is not what it says.
-pub(super) fn headers<F: ReadAt + ?Sized>(
-    file: &F,
-    wal: Option<&F>,
-    mut each: impl FnMut(&[u8]),
-) -> io::Result<()> {
-    let database = Database::open(file, wal)?;
-    let mut root = None;
-    database.walk(1, &mut |record| {
-        let mut columns = columns(record);
-        let mut next = || columns.next().unwrap_or_default();
-        let (kind, name, _, page) = (next(), next(), next(), next());
-        if kind == b"table" && name == b"Packages" {
-            root = Some(page.iter().fold(0_u64, |n, byte| n << 8 | u64::from(*byte)));
-        }
-    })?;
-    let root = root.and_then(|page| u32::try_from(page).ok());
-    let root = root.ok_or_else(|| damaged("it has no table `Packages`"))?;
-    database.walk(root, &mut |record| {
-        // The first column is the key, which SQLite keeps elsewhere.
-        each(columns(record).nth(1).unwrap_or_default());
-    })
+/// Of a description of a table only so many bytes are read.
+const SCHEMA_LIMIT_BYTES: usize = 16 << 10;
+
+/// Reads bytes of a place in a file.
+pub(crate) trait ReadAt {
+    /// Fills the buffer; a file that ends before is an error.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 }
 
-struct Database<'a, F: ?Sized> {
+impl ReadAt for File {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        std::os::unix::fs::FileExt::read_exact_at(self, buffer, offset)
+    }
+}
+
+impl ReadAt for [u8] {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let bytes = usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.get(start..start.checked_add(buffer.len())?))
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// An error about content.
+pub(crate) fn damaged(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+/// A table and the names of its columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Table {
+    root: u32,
+    /// In their order, as the table's description has them, in lower case.
+    columns: Vec<String>,
+}
+
+impl Table {
+    /// Place of a column, by its name in lower case.
+    pub(crate) fn column(&self, name: &str) -> Option<usize> {
+        self.columns.iter().position(|column| column == name)
+    }
+}
+
+/// A value of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Value<'a> {
+    /// No value. Also a column that is the row's key, and one that was added to the table later.
+    Null,
+    /// A whole number.
+    Integer(i64),
+    /// Text or bytes; one that was cut off ends early.
+    Bytes(&'a [u8]),
+    /// A number that is not whole, or something this reader does not know.
+    Other,
+}
+
+impl<'a> Value<'a> {
+    /// A whole number, if it is one.
+    pub(crate) const fn integer(self) -> Option<i64> {
+        match self {
+            Self::Integer(number) => Some(number),
+            _ => None,
+        }
+    }
+
+    /// Text or bytes; empty for anything else.
+    pub(crate) const fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            _ => &[],
+        }
+    }
+}
+
+/// A database that is read.
+pub(crate) struct Database<'a, F: ?Sized> {
     file: &'a F,
     wal: Option<&'a F>,
     /// Where the log has a newer version of a page.
@@ -57,7 +107,11 @@ struct Database<'a, F: ?Sized> {
 }
 
 impl<'a, F: ReadAt + ?Sized> Database<'a, F> {
-    fn open(file: &'a F, wal: Option<&'a F>) -> io::Result<Self> {
+    /// Reads the head, and of the write-ahead log which pages it holds.
+    ///
+    /// # Errors
+    /// A file cannot be read, or is not what it says.
+    pub(crate) fn open(file: &'a F, wal: Option<&'a F>) -> io::Result<Self> {
         let mut head = [0; FILE_HEAD_BYTES];
         file.read_at(0, &mut head)?;
         if !head.starts_with(MAGIC) {
@@ -97,8 +151,52 @@ impl<'a, F: ReadAt + ?Sized> Database<'a, F> {
         Ok(page)
     }
 
-    /// Calls `each` with every record of the table below a page.
-    fn walk(&self, root: u32, each: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    /// The table of that name.
+    ///
+    /// # Errors
+    /// The list of tables cannot be read or makes no sense.
+    pub(crate) fn table(&self, wanted: &str) -> io::Result<Option<Table>> {
+        let mut found = None;
+        self.walk(1, i64::MIN, SCHEMA_LIMIT_BYTES, &mut |_, record| {
+            let mut values = values(record);
+            let mut next = || values.next().unwrap_or(Value::Null);
+            let (kind, name, _, root, text) = (next(), next(), next(), next(), next());
+            let root = root.integer().and_then(|root| u32::try_from(root).ok());
+            if kind.bytes() == b"table"
+                && name.bytes() == wanted.as_bytes()
+                && let Some(root) = root
+            {
+                found = Some(Table {
+                    root,
+                    columns: columns(&String::from_utf8_lossy(text.bytes())),
+                });
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Calls `each` with the key and the record of every row whose key is above `after`, in the order
+    /// of keys. Of a record at most `limit_bytes` are read.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the table makes no sense; some rows may have been told then.
+    pub(crate) fn rows(
+        &self,
+        table: &Table,
+        after: i64,
+        limit_bytes: usize,
+        mut each: impl FnMut(i64, &[u8]),
+    ) -> io::Result<()> {
+        self.walk(table.root, after, limit_bytes, &mut each)
+    }
+
+    fn walk(
+        &self,
+        root: u32,
+        after: i64,
+        limit_bytes: usize,
+        each: &mut dyn FnMut(i64, &[u8]),
+    ) -> io::Result<()> {
         // A page is in one place of one tree, so a damaged tree that leads back to itself ends.
         let mut seen = std::collections::HashSet::new();
         let mut ahead = vec![(root, 0)];
@@ -119,15 +217,26 @@ impl<'a, F: ReadAt + ?Sized> Database<'a, F> {
             match kind {
                 INTERIOR => {
                     let first = ahead.len();
-                    ahead.extend(cells.map(|cell| (be32(&page, cell), depth + 1)));
+                    for cell in cells {
+                        // The key is the highest below that page.
+                        let key = page.get(cell + 4..).and_then(varint);
+                        let (key, _) =
+                            key.ok_or_else(|| damaged("a key reaches out of its page"))?;
+                        if key.cast_signed() > after {
+                            ahead.push((be32(&page, cell), depth + 1));
+                        }
+                    }
                     ahead.push((be32(&page, start + 8), depth + 1));
                     // The last in is the first out.
                     ahead.get_mut(first..).unwrap_or_default().reverse();
                 }
                 LEAF => {
                     for cell in cells {
-                        self.record(&page, cell, &mut record)?;
-                        each(&record);
+                        if let Some(key) =
+                            self.record(&page, cell, after, limit_bytes, &mut record)?
+                        {
+                            each(key, &record);
+                        }
                     }
                 }
                 _ => return Err(damaged("a page of the table is of another kind")),
@@ -136,17 +245,29 @@ impl<'a, F: ReadAt + ?Sized> Database<'a, F> {
         Ok(())
     }
 
-    /// Collects the record of a leaf's cell, from the page and those it overflows to.
-    fn record(&self, page: &[u8], cell: usize, record: &mut Vec<u8>) -> io::Result<()> {
+    /// Collects the record of a leaf's cell, from the page and those it overflows to, if its key is
+    /// above `after`.
+    fn record(
+        &self,
+        page: &[u8],
+        cell: usize,
+        after: i64,
+        limit_bytes: usize,
+        record: &mut Vec<u8>,
+    ) -> io::Result<Option<i64>> {
         record.clear();
         let broken = || damaged("a record reaches out of its page");
         let cell = page.get(cell..self.usable_bytes).ok_or_else(broken)?;
         let (length, rest) = varint(cell).ok_or_else(broken)?;
-        let (_key, rest) = varint(rest).ok_or_else(broken)?;
+        let (key, rest) = varint(rest).ok_or_else(broken)?;
+        let key = key.cast_signed();
+        if key <= after && after != i64::MIN {
+            return Ok(None);
+        }
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let local = self.local_bytes(length);
         record.extend_from_slice(rest.get(..local).ok_or_else(broken)?);
-        let wanted = length.min(HEADER_LIMIT_BYTES);
+        let wanted = length.min(limit_bytes);
         let mut next = be32(rest, local);
         while record.len() < wanted {
             let page = self.page(next)?;
@@ -154,7 +275,7 @@ impl<'a, F: ReadAt + ?Sized> Database<'a, F> {
             let part = (wanted - record.len()).min(self.usable_bytes - 4);
             record.extend_from_slice(page.get(4..4 + part).ok_or_else(broken)?);
         }
-        Ok(())
+        Ok(Some(key))
     }
 
     /// How many bytes of a record are in the leaf itself.
@@ -227,13 +348,13 @@ fn add_to_sum((first, second): &mut (u32, u32), bytes: &[u8], little: bool) {
     }
 }
 
-/// The values of a record in their stored form, whatever their type. One that is cut off ends early.
-fn columns(record: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The values of a record in the order of the columns. One that is cut off ends early.
+pub(crate) fn values(record: &[u8]) -> impl Iterator<Item = Value<'_>> {
     let (length, types) = varint(record).unwrap_or_default();
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     let head_bytes = record.len() - types.len();
     let mut types = record.get(head_bytes..length).unwrap_or_default();
-    let mut values = record.get(length..).unwrap_or_default();
+    let mut content = record.get(length..).unwrap_or_default();
     std::iter::from_fn(move || {
         let (kind, rest) = varint(types)?;
         types = rest;
@@ -246,11 +367,51 @@ fn columns(record: &[u8]) -> impl Iterator<Item = &[u8]> {
         };
         let bytes = usize::try_from(bytes)
             .unwrap_or(usize::MAX)
-            .min(values.len());
-        let (value, rest) = values.split_at_checked(bytes)?;
-        values = rest;
-        Some(value)
+            .min(content.len());
+        let (value, rest) = content.split_at_checked(bytes)?;
+        content = rest;
+        Some(match kind {
+            0 => Value::Null,
+            1..=6 => Value::Integer(signed(value)),
+            8 => Value::Integer(0),
+            9 => Value::Integer(1),
+            7 | 10 | 11 => Value::Other,
+            _ => Value::Bytes(value),
+        })
     })
+}
+
+/// A number of up to eight bytes, the first of which has the sign.
+fn signed(bytes: &[u8]) -> i64 {
+    let negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
+    let start = if negative { -1 } else { 0 };
+    bytes
+        .iter()
+        .fold(start, |number: i64, byte| number << 8 | i64::from(*byte))
+}
+
+/// Names of the columns in the text that made a table, in lower case. Constraints of the table, which
+/// stand behind the columns, may be among them; they are no names anybody asks for.
+fn columns(text: &str) -> Vec<String> {
+    let Some((_, inner)) = text.split_once('(') else {
+        return Vec::new();
+    };
+    let mut depth = 0_usize;
+    let parts = inner.split(|c: char| {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        c == ',' && depth == 0
+    });
+    parts
+        .map(|part| {
+            let name = part.split_ascii_whitespace().next().unwrap_or_default();
+            let quotes = ['"', '`', '[', ']', '\''];
+            name.trim_matches(quotes).to_ascii_lowercase()
+        })
+        .collect()
 }
 
 /// Seven bits a byte, the high bit saying that more follow; the ninth byte counts whole.
