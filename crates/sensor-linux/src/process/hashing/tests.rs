@@ -104,14 +104,22 @@ fn a_file_changed_just_before_it_was_executed_counts_while_the_process_runs_only
     let again = digest(&mut File::open(&path).unwrap(), u64::MAX, &NEVER);
     assert_eq!((&done.answer, done.lasting), (&again, false));
     assert!(again.is_ok());
-    // A file without a name is found by its process.
+    // A file without a name is found by its process, before and after it lost the name.
     fs::remove_file(&path).unwrap();
     let metadata = fs::metadata(format!("/proc/{}/exe", child.id())).unwrap();
+    assert_ne!(Image::of(&metadata).ctime, running.image.ctime);
+    assert_eq!(hash(&running, &NEVER).answer, again);
     let unlinked = Wanted {
         image: Image::of(&metadata),
-        ..running
+        ..running.clone()
     };
     assert_eq!(hash(&unlinked, &NEVER).answer, again);
+    // Written to since, which most kernels do not allow.
+    let written = Wanted {
+        executed: Duration::from_secs(1),
+        ..running
+    };
+    assert_eq!(hash(&written, &NEVER).answer, Err(Skipped::Changed));
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(hash(&unlinked, &NEVER).answer, Err(Skipped::Gone));
