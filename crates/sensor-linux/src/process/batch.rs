@@ -4,8 +4,6 @@
 //! Nothing is committed while something waits, so a killed agent finds everything in the ring
 //! again.
 
-use std::time::Duration;
-
 use yinglong_model::{EventData, Observation};
 use yinglong_sensor::Outlet;
 
@@ -14,9 +12,6 @@ use super::{
     record::Image,
 };
 use crate::files::Skipped;
-
-/// Longest wait for hashes. A file of 32 MB that is in memory takes less.
-const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Events of one look at the source.
 pub(super) struct Batch<'b> {
@@ -89,7 +84,7 @@ impl<'b> Batch<'b> {
             return;
         }
         if !hurried() {
-            self.hashing.wait(PATIENCE, hurried);
+            self.hashing.wait(hurried);
         }
         for (mut event, waited) in std::mem::take(&mut self.held) {
             if let Some(image) = waited {
@@ -119,12 +114,14 @@ fn fill(event: &mut Observation, answer: Answer) {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+    use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
     use yinglong_model::{DropReason, Timestamp, event::Process};
     use yinglong_sensor::Error;
 
     use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     /// Keeps what was emitted.
     #[derive(Default)]
@@ -216,7 +213,7 @@ mod tests {
 
     #[test]
     fn events_keep_their_order_whether_they_wait_or_not() {
-        let (folder, mut hashing) = (folder(), Hashing::start().unwrap());
+        let (folder, mut hashing) = (folder(), Hashing::start(PATIENCE).unwrap());
         for round in 0..2 {
             let seen = batch(&mut hashing, folder.path(), 100, false);
             let pids: Vec<u32> = seen.iter().map(|event| event.pid).collect();
@@ -230,12 +227,12 @@ mod tests {
 
     #[test]
     fn a_reader_in_a_hurry_waits_for_no_hash() {
-        let (folder, mut hashing) = (folder(), Hashing::start().unwrap());
+        let (folder, mut hashing) = (folder(), Hashing::start(PATIENCE).unwrap());
         let seen = batch(&mut hashing, folder.path(), 100, true);
         assert_eq!(reasons(&seen)[0], Some("busy"));
         assert_eq!(seen.len(), 5);
         // It was hashed all the same, for the next time.
-        hashing.wait(Duration::from_secs(60), || false);
+        hashing.wait(|| false);
         let seen = batch(&mut hashing, folder.path(), 100, true);
         assert_eq!(reasons(&seen)[0], None);
     }

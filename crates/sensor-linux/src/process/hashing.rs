@@ -127,6 +127,7 @@ pub(super) struct Hashing {
     jobs: SyncSender<Wanted>,
     done: Receiver<Done>,
     stop: Arc<AtomicBool>,
+    patience: Duration,
     /// The last wait was in vain, and no answer came since.
     late: bool,
 }
@@ -152,7 +153,7 @@ pub(super) enum Look {
 
 impl Hashing {
     /// Starts the thread.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start(patience: Duration) -> io::Result<Self> {
         let (jobs, todo) = sync_channel::<Wanted>(MOST_WAITING);
         // As many answers as jobs, those waiting and the one in hand, plus room to never block.
         let (answer, done) = sync_channel(2 * MOST_WAITING);
@@ -168,10 +169,15 @@ impl Hashing {
                     }
                 }
             })?;
-        Ok(Self::with(jobs, done, stop))
+        Ok(Self::with(jobs, done, stop, patience))
     }
 
-    fn with(jobs: SyncSender<Wanted>, done: Receiver<Done>, stop: Arc<AtomicBool>) -> Self {
+    fn with(
+        jobs: SyncSender<Wanted>,
+        done: Receiver<Done>,
+        stop: Arc<AtomicBool>,
+        patience: Duration,
+    ) -> Self {
         Self {
             known: Generations::new(MOST_REMEMBERED),
             fresh: HashMap::new(),
@@ -179,6 +185,7 @@ impl Hashing {
             jobs,
             done,
             stop,
+            patience,
             late: false,
         }
     }
@@ -217,11 +224,11 @@ impl Hashing {
         taken
     }
 
-    /// Waits until everything asked is answered, at most for `patience`, and no longer than
+    /// Waits until everything asked is answered, at most as long as told at the start, and no longer than
     /// `hurried` allows. Not at all while the last wait was in vain: one file that cannot be read in
     /// time delays events once, not each time.
-    pub(super) fn wait(&mut self, patience: Duration, hurried: impl Fn() -> bool) {
-        let until = Instant::now() + patience;
+    pub(super) fn wait(&mut self, hurried: impl Fn() -> bool) {
+        let until = Instant::now() + self.patience;
         while !self.asked.is_empty() && !self.late {
             let left = until.saturating_duration_since(Instant::now());
             match self.done.recv_timeout(left.min(LOOK)) {

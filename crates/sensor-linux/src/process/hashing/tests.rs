@@ -31,6 +31,7 @@ fn file(content: &str) -> (tempfile::TempDir, PathBuf) {
     (place, path)
 }
 
+const PATIENCE: Duration = Duration::from_secs(60);
 const LATER: Duration = Duration::from_secs(1);
 
 #[test]
@@ -129,7 +130,7 @@ fn a_file_changed_just_before_it_was_executed_counts_while_the_process_runs_only
 fn a_content_is_hashed_once_and_answered_at_once_from_then_on() {
     let (_place, path) = file("abc");
     let wanted = executed(&path, LATER);
-    let mut hashing = Hashing::start().unwrap();
+    let mut hashing = Hashing::start(PATIENCE).unwrap();
     hashing.begin();
     assert_eq!(
         hashing.look(&wanted.image, 2),
@@ -138,7 +139,7 @@ fn a_content_is_hashed_once_and_answered_at_once_from_then_on() {
     assert_eq!(hashing.look(&wanted.image, 3), Look::Unknown);
     assert!(hashing.ask(wanted.clone()));
     assert_eq!(hashing.look(&wanted.image, 3), Look::Waiting);
-    hashing.wait(Duration::from_secs(60), || false);
+    hashing.wait(|| false);
     assert_eq!(hashing.answer(&wanted.image).unwrap().md5, ABC_MD5);
     // The file is not looked at again.
     fs::remove_file(&path).unwrap();
@@ -153,10 +154,10 @@ fn a_content_is_hashed_once_and_answered_at_once_from_then_on() {
 fn what_may_be_another_content_next_time_is_not_remembered() {
     let (_place, path) = file("abc");
     let wanted = executed(&path, Duration::ZERO);
-    let mut hashing = Hashing::start().unwrap();
+    let mut hashing = Hashing::start(PATIENCE).unwrap();
     hashing.begin();
     assert!(hashing.ask(wanted.clone()));
-    hashing.wait(Duration::from_secs(60), || false);
+    hashing.wait(|| false);
     assert_eq!(hashing.answer(&wanted.image), Err(Skipped::Changed));
     hashing.begin();
     assert_eq!(hashing.look(&wanted.image, 3), Look::Unknown);
@@ -167,7 +168,7 @@ fn a_wait_in_vain_is_not_repeated_before_something_is_answered() {
     // Answers that never come, as of a file system that is away.
     let (jobs, todo) = sync_channel(MOST_WAITING);
     let (answer, done) = sync_channel(1);
-    let mut hashing = Hashing::with(jobs, done, Arc::default());
+    let mut hashing = Hashing::with(jobs, done, Arc::default(), Duration::from_millis(1));
     let (_place, path) = file("abc");
     let wanted = executed(&path, LATER);
     for round in 0..3 {
@@ -175,7 +176,7 @@ fn a_wait_in_vain_is_not_repeated_before_something_is_answered() {
         if round == 0 {
             assert!(hashing.ask(wanted.clone()));
         }
-        hashing.wait(Duration::from_millis(1), || false);
+        hashing.wait(|| false);
         assert!(hashing.late, "{round}");
         assert_eq!(hashing.answer(&wanted.image), Err(Skipped::Busy));
     }
@@ -189,7 +190,8 @@ fn a_wait_in_vain_is_not_repeated_before_something_is_answered() {
     fs::write(&path, "other").unwrap();
     let wanted = executed(&path, LATER);
     assert!(hashing.ask(wanted.clone()));
-    hashing.wait(Duration::from_secs(3600), || true);
+    hashing.patience = Duration::from_secs(3600);
+    hashing.wait(|| true);
     assert!(!hashing.late);
     assert_eq!(hashing.answer(&wanted.image), Err(Skipped::Busy));
 }
