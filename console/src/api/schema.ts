@@ -862,7 +862,7 @@ export interface components {
              * @description When it happened, by the host's clock.
              */
             time: string;
-            /** @description `process`, `connection`, `file`, `loginlog`, `dns`, `syscall` or `loss`. */
+            /** @description `process`, `connection`, `file`, `loginlog`, `dns`, `syscall`, `exit` or `loss`. */
             type: string;
         };
         /** @description Events of an hour. */
@@ -877,6 +877,11 @@ export interface components {
              * @description Questions to the domain name system.
              */
             dns: number;
+            /**
+             * Format: int64
+             * @description Ends of processes.
+             */
+            exit: number;
             /**
              * Format: int64
              * @description Changes of files.

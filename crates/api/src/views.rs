@@ -30,7 +30,7 @@ pub struct Event {
     /// When the server made it durable, by the server's clock.
     #[schema(value_type = String, format = DateTime)]
     pub ingested_at: Timestamp,
-    /// `process`, `connection`, `file`, `loginlog`, `dns`, `syscall` `exit` or `loss`.
+    /// `process`, `connection`, `file`, `loginlog`, `dns`, `syscall`, `exit` or `loss`.
     #[serde(rename = "type")]
     #[schema(value_type = String)]
     pub kind: EventType,

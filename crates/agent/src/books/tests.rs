@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use yinglong_model::{
     EventData, config,
-    event::{Dns, File, Loss, Process},
+    event::{Dns, Exit, File, Loss, Process},
 };
 use yinglong_proto::decode_record;
 use yinglong_spool::Options;
@@ -61,6 +61,40 @@ fn books_marks_and_records_are_the_same_after_a_restart() {
         Some("17")
     );
     assert_eq!(books.spool().usage().records, 1);
+}
+
+#[test]
+fn a_sensor_that_feeds_two_streams_has_books_of_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let books = open(dir.path(), 1 << 20);
+    let mut outlet = books.outlet("process", Board::default());
+    let document = config::Filter {
+        process: vec!["^/bin/true$".into()],
+        ..Default::default()
+    };
+    books.set_filter(Filter::new(&document).0);
+    outlet.commit().unwrap();
+    let end = |name: &str| {
+        event(EventData::Exit(Box::new(Exit {
+            name: name.into(),
+            ..Exit::default()
+        })))
+    };
+    outlet.emit(execution("/bin/a"));
+    outlet.emit(end("/bin/a"));
+    outlet.emit(end("/bin/true"));
+    outlet.lose_in("exit", DropReason::RingFull, 5);
+    outlet.lose(DropReason::RingFull, 2);
+    outlet.commit().unwrap();
+    let streams = books.ledger().streams;
+    let of = |name: &str| {
+        let books = &streams[name];
+        assert!(books.balances(), "{name}");
+        let lost = books.dropped_total();
+        (books.emitted, books.spooled, books.filtered, lost)
+    };
+    assert_eq!(of("process"), (3, 1, 0, 2));
+    assert_eq!(of("exit"), (7, 1, 1, 5));
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Connector {
         Ok(Self {
             socket,
             converter: Converter::new(tree, accounts),
-            hashing: super::start_hashing()?,
+            hashing: super::start_hashing(options)?,
             excluded: options.excluded_pids.iter().copied().collect(),
             parents: HashMap::new(),
             gaps: Gaps::default(),

@@ -113,7 +113,7 @@ impl Ebpf {
             ring,
             ring_id,
             converter: Converter::new(tree, accounts),
-            hashing: super::start_hashing()?,
+            hashing: super::start_hashing(options)?,
             setting: None,
             types,
             adopted: was_adopted,
@@ -301,7 +301,25 @@ impl Sensor for Ebpf {
     }
 }
 
+/// Loads and attaches. The kernel gives up checking a program when a signal comes for the thread; on
+/// a busy host that may be so more often than libbpf tries.
 fn load(ring_bytes: usize, types: &Btf) -> Result<Attached, Error> {
+    const ATTEMPTS: usize = 5;
+    let interrupted = |error: &attached::Error| {
+        matches!(error, attached::Error::Refused { source, .. }
+            if source.kind() == libbpf_rs::ErrorKind::WouldBlock)
+    };
+    let mut loaded = try_load(ring_bytes, types);
+    for _ in 1..ATTEMPTS {
+        match &loaded {
+            Err(error) if interrupted(error) => loaded = try_load(ring_bytes, types),
+            _ => break,
+        }
+    }
+    loaded.map_err(|error| unavailable(error.advice()))
+}
+
+fn try_load(ring_bytes: usize, types: &Btf) -> Result<Attached, attached::Error> {
     let object = match types {
         Btf::Kernel => &OBJECT.0,
         Btf::File(_) => &RAW_OBJECT.0,
@@ -326,7 +344,6 @@ fn load(ring_bytes: usize, types: &Btf) -> Result<Attached, Error> {
         },
         |program| attached::link(&program.attach()?).map(Some),
     )
-    .map_err(|error| unavailable(error.advice()))
 }
 
 /// Leaves the agent's own processes, and what they start, out of the reports (M07).

@@ -4,8 +4,9 @@
 //!   why there is none. A content is hashed once, as long as it is remembered; nobody waits for
 //!   a hash longer than asked.
 //! - **Invariants**: content is identified by device, inode, size and time of change, as the
-//!   kernel saw them when it executed it. A file that is opened is hashed only if all of them are
-//!   the same. Every change moves the time of change, but two within one tick of the kernel's
+//!   kernel saw them when it executed it. A file that is opened by its path is hashed only if all of
+//!   them are the same. That of a running process may have lost its name or got another since, which
+//!   moves the time of change as well, but nobody can have written to it. Every change moves the time of change, but two within one tick of the kernel's
 //!   clock do not: what was changed just before it was executed counts only while the process
 //!   runs, because until then the kernel lets nobody write to it, and is not remembered.
 //! - **Not here**: which event waits for which hash (see [`batch`](super::batch)).
@@ -91,16 +92,18 @@ impl Image {
         self.ctime.0 != 0
     }
 
-    /// Whether a file has this content. Some file systems without a device of their own, such as
-    /// btrfs and overlayfs, tell programs another number than the kernel has.
+    /// Whether a file has this content.
     fn is_in(&self, metadata: &Metadata) -> bool {
+        self.is_of(metadata) && Self::of(metadata).ctime == self.ctime
+    }
+
+    /// Whether it is the file that had this content, and is as large. Some file systems without a
+    /// device of their own, such as btrfs and overlayfs, tell programs another number than the
+    /// kernel has.
+    fn is_of(&self, metadata: &Metadata) -> bool {
         let found = Self::of(metadata);
         let device = found.device == self.device || libc::major(self.device) == 0;
-        device
-            && Self {
-                device: self.device,
-                ..found
-            } == *self
+        device && (found.inode, found.size_bytes) == (self.inode, self.size_bytes)
     }
 
     /// Whether any change since it was executed shows in the time of change.
@@ -124,6 +127,7 @@ pub(super) struct Hashing {
     jobs: SyncSender<Wanted>,
     done: Receiver<Done>,
     stop: Arc<AtomicBool>,
+    patience: Duration,
     /// The last wait was in vain, and no answer came since.
     late: bool,
 }
@@ -149,7 +153,7 @@ pub(super) enum Look {
 
 impl Hashing {
     /// Starts the thread.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start(patience: Duration) -> io::Result<Self> {
         let (jobs, todo) = sync_channel::<Wanted>(MOST_WAITING);
         // As many answers as jobs, those waiting and the one in hand, plus room to never block.
         let (answer, done) = sync_channel(2 * MOST_WAITING);
@@ -165,10 +169,15 @@ impl Hashing {
                     }
                 }
             })?;
-        Ok(Self::with(jobs, done, stop))
+        Ok(Self::with(jobs, done, stop, patience))
     }
 
-    fn with(jobs: SyncSender<Wanted>, done: Receiver<Done>, stop: Arc<AtomicBool>) -> Self {
+    fn with(
+        jobs: SyncSender<Wanted>,
+        done: Receiver<Done>,
+        stop: Arc<AtomicBool>,
+        patience: Duration,
+    ) -> Self {
         Self {
             known: Generations::new(MOST_REMEMBERED),
             fresh: HashMap::new(),
@@ -176,6 +185,7 @@ impl Hashing {
             jobs,
             done,
             stop,
+            patience,
             late: false,
         }
     }
@@ -214,11 +224,11 @@ impl Hashing {
         taken
     }
 
-    /// Waits until everything asked is answered, at most for `patience`, and no longer than
+    /// Waits until everything asked is answered, at most as long as told at the start, and no longer than
     /// `hurried` allows. Not at all while the last wait was in vain: one file that cannot be read in
     /// time delays events once, not each time.
-    pub(super) fn wait(&mut self, patience: Duration, hurried: impl Fn() -> bool) {
-        let until = Instant::now() + patience;
+    pub(super) fn wait(&mut self, hurried: impl Fn() -> bool) {
+        let until = Instant::now() + self.patience;
         while !self.asked.is_empty() && !self.late {
             let left = until.saturating_duration_since(Instant::now());
             match self.done.recv_timeout(left.min(LOOK)) {
@@ -258,18 +268,30 @@ impl Drop for Hashing {
 
 /// Finds the content and hashes it.
 fn hash(wanted: &Wanted, stop: &AtomicBool) -> Done {
-    let settled = wanted.image.is_settled(wanted.executed);
+    let image = &wanted.image;
+    let settled = image.is_settled(wanted.executed);
     let by_process = PathBuf::from(format!("/proc/{}/exe", wanted.pid));
-    let mut answer = of_file(open(&by_process, 0), &wanted.image, stop);
-    let still_runs = || {
-        let found = fs::metadata(&by_process);
-        found.is_ok_and(|found| wanted.image.is_in(&found))
+    // Nobody can write to what runs, but for Linux 6.11 and 6.12, where the time of the last writing
+    // tells.
+    let is_run = |file: &Metadata| {
+        let written = Duration::new(
+            u64::try_from(file.mtime()).unwrap_or_default(),
+            u32::try_from(file.mtime_nsec()).unwrap_or_default(),
+        );
+        image.is_of(file) && written < wanted.executed
     };
-    if answer.is_ok() && !settled && !still_runs() {
+    let is_in = |file: &Metadata| image.is_in(file);
+    // If it ends while it is read, the file may be changed before it is read to its end.
+    let still_runs = || fs::metadata(&by_process).is_ok_and(|file| image.is_of(&file));
+    let mut answer = of_file(open(&by_process, 0), image, is_in, stop);
+    if answer == Err(Skipped::Changed) {
+        answer = of_file(open(&by_process, 0), image, is_run, stop)
+            .and_then(|hashes| still_runs().then_some(hashes).ok_or(Skipped::Changed));
+    } else if answer.is_ok() && !settled && !still_runs() {
         answer = Err(Skipped::Changed);
     }
     if let Err(first) = answer {
-        let by_path = of_file(open_by_path(wanted), &wanted.image, stop);
+        let by_path = of_file(open_by_path(wanted), image, is_in, stop);
         answer = match (by_path, first) {
             (Ok(_), _) if !settled => Err(Skipped::Changed),
             (Err(Skipped::Gone), first) => Err(first),
@@ -304,7 +326,12 @@ fn open(path: &Path, flags: i32) -> io::Result<File> {
     }
 }
 
-fn of_file(file: io::Result<File>, image: &Image, stop: &AtomicBool) -> Answer {
+fn of_file(
+    file: io::Result<File>,
+    image: &Image,
+    is_right: impl Fn(&Metadata) -> bool,
+    stop: &AtomicBool,
+) -> Answer {
     let skipped = |error: &io::Error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Skipped::Gone,
         _ => Skipped::Unreadable,
@@ -314,7 +341,7 @@ fn of_file(file: io::Result<File>, image: &Image, stop: &AtomicBool) -> Answer {
     if !before.is_file() {
         return Err(Skipped::NotRegular);
     }
-    if !image.is_in(&before) {
+    if !is_right(&before) {
         return Err(Skipped::Changed);
     }
     let hashes = digest(&mut file, image.size_bytes, stop).map_err(|reason| match reason {
@@ -323,7 +350,7 @@ fn of_file(file: io::Result<File>, image: &Image, stop: &AtomicBool) -> Answer {
         other => other,
     })?;
     match file.metadata() {
-        Ok(after) if image.is_in(&after) => Ok(hashes),
+        Ok(after) if is_right(&after) => Ok(hashes),
         _ => Err(Skipped::Changed),
     }
 }

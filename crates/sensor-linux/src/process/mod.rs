@@ -32,7 +32,7 @@ mod poll;
 mod record;
 mod snapshot;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use yinglong_sensor::{Error, Sensor};
 
@@ -103,6 +103,8 @@ pub struct Options {
     pub excluded_pids: Vec<u32>,
     /// Size of the ring in bytes, rounded up to a power of two. Without effect on an adopted one.
     pub ring_bytes: usize,
+    /// Longest wait of an event for the hashes of its image.
+    pub hash_patience: Duration,
     /// Where from.
     pub source: Source,
     /// File with the kernel's types, to use instead of the kernel's own.
@@ -115,6 +117,8 @@ impl Default for Options {
             adopt: None,
             excluded_pids: Vec::new(),
             ring_bytes: 8 << 20,
+            // A file of 32 MB that is in memory takes less.
+            hash_patience: Duration::from_millis(200),
             source: Source::from_environment(),
             btf: btf::asked(),
         }
@@ -212,8 +216,8 @@ fn open_ebpf(tree: &Tree, accounts: &Accounts, options: &Options) -> Result<Open
     Ok(Opened { sensor, ids })
 }
 
-fn start_hashing() -> Result<hashing::Hashing, Error> {
-    hashing::Hashing::start().map_err(|source| Error::Os {
+fn start_hashing(options: &Options) -> Result<hashing::Hashing, Error> {
+    hashing::Hashing::start(options.hash_patience).map_err(|source| Error::Os {
         what: "cannot start the thread that hashes images".into(),
         source,
     })

@@ -79,7 +79,7 @@ impl Poll {
         tree.scan(since_boot_ns());
         let mut poll = Self {
             converter: Converter::new(tree, accounts),
-            hashing: start_hashing()?,
+            hashing: start_hashing(options)?,
             excluded: options.excluded_pids.iter().copied().collect(),
             known: HashMap::new(),
             forks: None,

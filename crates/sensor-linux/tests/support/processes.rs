@@ -16,6 +16,8 @@ use yinglong_sensor_linux::{
 pub(crate) fn options() -> Options {
     Options {
         source: Source::Ebpf,
+        // Tests run on busy machines.
+        hash_patience: std::time::Duration::from_secs(20),
         ..Options::default()
     }
 }

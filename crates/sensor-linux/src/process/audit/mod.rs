@@ -108,7 +108,7 @@ impl Audit {
             before,
             assembler: Assembler::default(),
             converter: Converter::new(tree, accounts),
-            hashing: start_hashing()?,
+            hashing: start_hashing(options)?,
             excluded: options.excluded_pids.iter().copied().collect(),
             lost: state.lost,
             reason: format!("{reason}; {how}"),

@@ -31,6 +31,7 @@ fn file(content: &str) -> (tempfile::TempDir, PathBuf) {
     (place, path)
 }
 
+const PATIENCE: Duration = Duration::from_secs(60);
 const LATER: Duration = Duration::from_secs(1);
 
 #[test]
@@ -104,14 +105,22 @@ fn a_file_changed_just_before_it_was_executed_counts_while_the_process_runs_only
     let again = digest(&mut File::open(&path).unwrap(), u64::MAX, &NEVER);
     assert_eq!((&done.answer, done.lasting), (&again, false));
     assert!(again.is_ok());
-    // A file without a name is found by its process.
+    // A file without a name is found by its process, before and after it lost the name.
     fs::remove_file(&path).unwrap();
     let metadata = fs::metadata(format!("/proc/{}/exe", child.id())).unwrap();
+    assert_ne!(Image::of(&metadata).ctime, running.image.ctime);
+    assert_eq!(hash(&running, &NEVER).answer, again);
     let unlinked = Wanted {
         image: Image::of(&metadata),
-        ..running
+        ..running.clone()
     };
     assert_eq!(hash(&unlinked, &NEVER).answer, again);
+    // Written to since, which most kernels do not allow.
+    let written = Wanted {
+        executed: Duration::from_secs(1),
+        ..running
+    };
+    assert_eq!(hash(&written, &NEVER).answer, Err(Skipped::Changed));
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(hash(&unlinked, &NEVER).answer, Err(Skipped::Gone));
@@ -121,7 +130,7 @@ fn a_file_changed_just_before_it_was_executed_counts_while_the_process_runs_only
 fn a_content_is_hashed_once_and_answered_at_once_from_then_on() {
     let (_place, path) = file("abc");
     let wanted = executed(&path, LATER);
-    let mut hashing = Hashing::start().unwrap();
+    let mut hashing = Hashing::start(PATIENCE).unwrap();
     hashing.begin();
     assert_eq!(
         hashing.look(&wanted.image, 2),
@@ -130,7 +139,7 @@ fn a_content_is_hashed_once_and_answered_at_once_from_then_on() {
     assert_eq!(hashing.look(&wanted.image, 3), Look::Unknown);
     assert!(hashing.ask(wanted.clone()));
     assert_eq!(hashing.look(&wanted.image, 3), Look::Waiting);
-    hashing.wait(Duration::from_secs(60), || false);
+    hashing.wait(|| false);
     assert_eq!(hashing.answer(&wanted.image).unwrap().md5, ABC_MD5);
     // The file is not looked at again.
     fs::remove_file(&path).unwrap();
@@ -145,10 +154,10 @@ fn a_content_is_hashed_once_and_answered_at_once_from_then_on() {
 fn what_may_be_another_content_next_time_is_not_remembered() {
     let (_place, path) = file("abc");
     let wanted = executed(&path, Duration::ZERO);
-    let mut hashing = Hashing::start().unwrap();
+    let mut hashing = Hashing::start(PATIENCE).unwrap();
     hashing.begin();
     assert!(hashing.ask(wanted.clone()));
-    hashing.wait(Duration::from_secs(60), || false);
+    hashing.wait(|| false);
     assert_eq!(hashing.answer(&wanted.image), Err(Skipped::Changed));
     hashing.begin();
     assert_eq!(hashing.look(&wanted.image, 3), Look::Unknown);
@@ -159,7 +168,7 @@ fn a_wait_in_vain_is_not_repeated_before_something_is_answered() {
     // Answers that never come, as of a file system that is away.
     let (jobs, todo) = sync_channel(MOST_WAITING);
     let (answer, done) = sync_channel(1);
-    let mut hashing = Hashing::with(jobs, done, Arc::default());
+    let mut hashing = Hashing::with(jobs, done, Arc::default(), Duration::from_millis(1));
     let (_place, path) = file("abc");
     let wanted = executed(&path, LATER);
     for round in 0..3 {
@@ -167,7 +176,7 @@ fn a_wait_in_vain_is_not_repeated_before_something_is_answered() {
         if round == 0 {
             assert!(hashing.ask(wanted.clone()));
         }
-        hashing.wait(Duration::from_millis(1), || false);
+        hashing.wait(|| false);
         assert!(hashing.late, "{round}");
         assert_eq!(hashing.answer(&wanted.image), Err(Skipped::Busy));
     }
@@ -181,7 +190,8 @@ fn a_wait_in_vain_is_not_repeated_before_something_is_answered() {
     fs::write(&path, "other").unwrap();
     let wanted = executed(&path, LATER);
     assert!(hashing.ask(wanted.clone()));
-    hashing.wait(Duration::from_secs(3600), || true);
+    hashing.patience = Duration::from_secs(3600);
+    hashing.wait(|| true);
     assert!(!hashing.late);
     assert_eq!(hashing.answer(&wanted.image), Err(Skipped::Busy));
 }
