@@ -91,22 +91,22 @@ mod tests {
         };
         for (expected, data) in [
             (Worth::Cheap, EventData::Connection(udp)),
-            (Worth::Cheap, EventData::Dns(Box::new(Dns::default()))),
+            (Worth::Cheap, EventData::Dns(Box::default())),
             (Worth::Cheap, EventData::Exit(Box::default())),
             (Worth::Precious, EventData::Exit(Box::new(fault))),
             (Worth::Middle, EventData::Connection(Connection::default())),
-            (Worth::Middle, EventData::File(Box::new(File::default()))),
+            (Worth::Middle, EventData::File(Box::default())),
             (Worth::Precious, EventData::File(Box::new(found))),
             (
                 Worth::Precious,
-                EventData::Process(Box::new(Process::default())),
+                EventData::Process(Box::default()),
             ),
             (Worth::Precious, EventData::Loginlog(Login::default())),
             (
                 Worth::Precious,
-                EventData::Syscall(Box::new(Syscall::default())),
+                EventData::Syscall(Box::default()),
             ),
-            (Worth::Loss, EventData::Loss(Box::new(Loss::default()))),
+            (Worth::Loss, EventData::Loss(Box::default())),
         ] {
             assert_eq!(worth(data.clone()), expected, "{data:?}");
         }
