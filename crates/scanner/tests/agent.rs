@@ -115,7 +115,7 @@ impl Agent {
                 Observation::Event {
                     data: EventData::File(file),
                     ..
-                } => Some(file),
+                } => Some(*file),
                 _ => None,
             })
             .collect()

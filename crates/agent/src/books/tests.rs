@@ -262,7 +262,7 @@ fn a_disk_that_fills_up_keeps_what_is_precious_and_tells_what_it_does_not() {
         };
         let observations = [
             event(EventData::Dns(Box::new(dns))),
-            event(EventData::File(file)),
+            event(EventData::File(Box::new(file))),
             execution(&filler),
         ];
         for (outlet, observation) in outlets.iter_mut().zip(observations) {

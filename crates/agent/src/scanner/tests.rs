@@ -57,7 +57,7 @@ impl Outlet for Recorder {
             Observation::Event {
                 data: EventData::File(file),
                 ..
-            } => self.get().found.push(file),
+            } => self.get().found.push(*file),
             other => panic!("{other:?}"),
         }
     }

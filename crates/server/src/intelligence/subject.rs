@@ -228,7 +228,7 @@ mod tests {
             hash: md5.into(),
             ..File::default()
         };
-        check(EventData::File(file), Some(("hash", md5)));
+        check(EventData::File(Box::new(file)), Some(("hash", md5)));
         let sha256 = "ab".repeat(32);
         let file = File {
             sha256: Some(sha256.clone()),

@@ -108,6 +108,16 @@ fn a_real_journal_is_read_across_restarts_and_forged_lines_are_not_believed_a09_
     let kept = Kept::default();
     let daemon = journald(&files);
     log(&files, 0, "sshd", &accepted("history"));
+    // journald writes in its own time.
+    wait_for("history", || {
+        let mut journalctl = Command::new(JOURNALCTL);
+        journalctl
+            .arg("--directory")
+            .arg(files.path("run/log/journal"));
+        let output = journalctl.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.contains("history").then_some(())
+    });
 
     let mut reader = Reader::new(options());
     let expect = |reader: &mut Reader, wanted: &[&str]| {
