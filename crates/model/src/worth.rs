@@ -66,7 +66,7 @@ mod tests {
     use super::*;
     use crate::{
         Inventory, InventoryType, Timestamp,
-        event::{Connection, Dns, Exit, File, Login, Loss, Process, Syscall},
+        event::{Connection, Exit, File, Login},
     };
 
     #[test]
@@ -97,15 +97,9 @@ mod tests {
             (Worth::Middle, EventData::Connection(Connection::default())),
             (Worth::Middle, EventData::File(Box::default())),
             (Worth::Precious, EventData::File(Box::new(found))),
-            (
-                Worth::Precious,
-                EventData::Process(Box::default()),
-            ),
+            (Worth::Precious, EventData::Process(Box::default())),
             (Worth::Precious, EventData::Loginlog(Login::default())),
-            (
-                Worth::Precious,
-                EventData::Syscall(Box::default()),
-            ),
+            (Worth::Precious, EventData::Syscall(Box::default())),
             (Worth::Loss, EventData::Loss(Box::default())),
         ] {
             assert_eq!(worth(data.clone()), expected, "{data:?}");
