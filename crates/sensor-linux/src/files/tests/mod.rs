@@ -62,7 +62,7 @@ impl Outlet for Recorder {
             Observation::Event {
                 data: EventData::File(file),
                 ..
-            } => self.get().waiting.push(file),
+            } => self.get().waiting.push(*file),
             other => panic!("{other:?}"),
         }
     }

@@ -40,7 +40,7 @@ impl Outlet for Kept {
         };
         match data {
             EventData::Loginlog(login) => self.pending.events.push((occurred_at, login)),
-            EventData::File(change) => self.pending.changes.push(change),
+            EventData::File(change) => self.pending.changes.push(*change),
             other => panic!("{other:?}"),
         }
     }
