@@ -24,7 +24,7 @@
 #define PENDING_SOCKETS 16384
 #define UDP_FLOWS 16384
 #define UDP_REPEAT_NS 20000000000ULL
-#define RING_BYTES (2 * 1024 * 1024)
+#define RING_BYTES (4 * 1024 * 1024)
 /*
  * As in wake.h: the reader is woken once per period at most, because that costs several times what a
  * program does besides. One that found nothing for a while sleeps until then; one that lets the ring

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
     use crate::{
         Inventory, InventoryType, Timestamp,
-        event::{Connection, Dns, Exit, File, Login, Loss, Process, Syscall},
+        event::{Connection, Exit, File, Login},
     };
 
     #[test]
@@ -91,22 +91,16 @@ mod tests {
         };
         for (expected, data) in [
             (Worth::Cheap, EventData::Connection(udp)),
-            (Worth::Cheap, EventData::Dns(Box::new(Dns::default()))),
+            (Worth::Cheap, EventData::Dns(Box::default())),
             (Worth::Cheap, EventData::Exit(Box::default())),
             (Worth::Precious, EventData::Exit(Box::new(fault))),
             (Worth::Middle, EventData::Connection(Connection::default())),
-            (Worth::Middle, EventData::File(Box::new(File::default()))),
+            (Worth::Middle, EventData::File(Box::default())),
             (Worth::Precious, EventData::File(Box::new(found))),
-            (
-                Worth::Precious,
-                EventData::Process(Box::new(Process::default())),
-            ),
+            (Worth::Precious, EventData::Process(Box::default())),
             (Worth::Precious, EventData::Loginlog(Login::default())),
-            (
-                Worth::Precious,
-                EventData::Syscall(Box::new(Syscall::default())),
-            ),
-            (Worth::Loss, EventData::Loss(Box::new(Loss::default()))),
+            (Worth::Precious, EventData::Syscall(Box::default())),
+            (Worth::Loss, EventData::Loss(Box::default())),
         ] {
             assert_eq!(worth(data.clone()), expected, "{data:?}");
         }

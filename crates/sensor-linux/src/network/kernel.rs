@@ -21,7 +21,7 @@ use crate::{
     share::Shares,
 };
 
-/// Records read in one go: an eighth of the ring.
+/// Records read in one go: a sixteenth of the ring.
 const BATCH: Limit = Limit {
     records: 2048,
     bytes: usize::MAX,
@@ -365,7 +365,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let end = listener.local_addr().unwrap();
         let mut connects = 0;
-        // Four records each; the ring has room for 17,476.
+        // Four records each; the ring has room for 34,952.
         let lost = |counted: Counted| counted.lost_observations + counted.shed_observations;
         while lost(kernel.counted().unwrap()) < 1000 {
             assert!(connects < 20_000, "the ring never fills");
