@@ -72,7 +72,8 @@ impl Systemd {
 
     /// The process id of the agent, as this machine numbers it.
     fn agent(&self) -> Option<u32> {
-        let service = self.group.join("own/yinglong-agent.service/cgroup.procs");
+        let slice = self.group.join("own/system.slice");
+        let service = slice.join("yinglong-agent.service/cgroup.procs");
         let ids = fs::read_to_string(service).ok()?;
         ids.lines().next()?.parse().ok()
     }
