@@ -5,6 +5,8 @@
 //! calls, mounts, address families) is done for real. Limits of processor and memory are not: a
 //! control group of its own has no such controllers on every machine.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{
     fs,
     net::TcpListener,
