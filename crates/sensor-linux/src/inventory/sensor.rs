@@ -110,7 +110,7 @@ impl Sensor for Collector {
             self.cycle(outlet)?;
             standing.tell(self, outlet);
             let cycle = Duration::from_secs(60 * u64::from(config.client.cycle.max(1)));
-            let wait = Context::PATIENCE / 2;
+            let wait = Context::PATIENCE;
             while !context.stopping()
                 && context.config().revision == config.revision
                 && context.config().client.cycle == config.client.cycle

@@ -10,6 +10,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    hash::{Hash, Hasher},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
@@ -118,13 +119,49 @@ pub(super) struct Report {
 }
 
 /// Attempt without what may differ between its sightings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Key {
     /// None for UDP, where an answer belongs to the flow it answers.
     pub(super) dir: Option<Direction>,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     pub(super) isn: u32,
+}
+
+impl Hash for Key {
+    /// In one piece: every attempt is looked up in several tables, and keyed hashers are slow at
+    /// small pieces. Memories know keys by their hash alone, so everything is in it.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let mut bytes = [0; 43];
+        let mut place = bytes.as_mut_slice();
+        let mut put = |part: &[u8]| {
+            if let Some((here, rest)) = std::mem::take(&mut place).split_at_mut_checked(part.len())
+            {
+                here.copy_from_slice(part);
+                place = rest;
+            }
+        };
+        put(&[match self.dir {
+            None => 0,
+            Some(Direction::In) => 1,
+            Some(Direction::Out) => 2,
+        }]);
+        for end in [self.local, self.remote] {
+            match end.ip() {
+                IpAddr::V4(ip) => {
+                    put(&[4]);
+                    put(&ip.octets());
+                }
+                IpAddr::V6(ip) => {
+                    put(&[6]);
+                    put(&ip.octets());
+                }
+            }
+            put(&end.port().to_ne_bytes());
+        }
+        put(&self.isn.to_ne_bytes());
+        state.write(&bytes);
+    }
 }
 
 /// Which memory keeps a key.

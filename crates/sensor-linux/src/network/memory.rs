@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    hash::{BuildHasher, Hash, RandomState},
+    hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState},
     time::Duration,
 };
 
@@ -13,11 +13,31 @@ pub(super) struct Memory {
     span: Duration,
     capacity: usize,
     secret: RandomState,
-    expiry: HashMap<u64, Duration>,
+    expiry: HashMap<u64, Duration, BuildHasherDefault<Hashed>>,
     /// In order of expiry at the time of entry; a key that was refreshed since is entered again
     /// when its turn comes.
     queue: VecDeque<(Duration, u64)>,
     evicted: u64,
+}
+
+/// Takes a key for its own hash: it is one already.
+#[derive(Debug, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 }
 
 impl Memory {
@@ -27,7 +47,7 @@ impl Memory {
             span,
             capacity,
             secret: RandomState::new(),
-            expiry: HashMap::new(),
+            expiry: HashMap::default(),
             queue: VecDeque::new(),
             evicted: 0,
         }

@@ -98,6 +98,7 @@ impl Sensor for Connections {
                 run.wait();
             }
             run.follow(&context.config())?;
+            run.tick();
             more = run.take_records(outlet)?;
             more |= run.take_packets(outlet)?;
             run.tell_losses(outlet)?;
@@ -127,10 +128,14 @@ struct Run<'a> {
     /// Looked up and waiting one round for their names: an execution just before the connection
     /// reaches the process table through another ring.
     unnamed: Vec<Found>,
-    /// The time of the join, since boot: that of the records while what was left in an adopted
-    /// ring is read, or more than one look can take, so that spans count from when things happened.
+    /// The time of the join, since boot: up to then every record was read, so nothing is given up
+    /// whose record may still lie in the ring, however long a round takes. It is that of the records
+    /// while what was left in an adopted ring is read, or more than one look can take, so that spans
+    /// count from when things happened.
     clock: Duration,
     catching_up: bool,
+    /// There were more records than one look takes.
+    lagging: bool,
     quiet: Quiet,
     /// Records or packets were read in this round.
     seen: bool,
@@ -171,6 +176,7 @@ impl<'a> Run<'a> {
             unnamed: Vec::new(),
             clock: since_boot(),
             catching_up: false,
+            lagging: false,
             quiet: Quiet::default(),
             seen: false,
             books: Books::default(),
@@ -199,11 +205,11 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    fn now(&mut self) -> Duration {
-        if !self.catching_up {
+    /// To be called before records are read.
+    fn tick(&mut self) {
+        if !self.catching_up && !self.lagging {
             self.clock = self.clock.max(since_boot());
         }
-        self.clock
     }
 
     /// Waits for the next round. While packets keep coming they are gathered, not waited for.
@@ -268,7 +274,7 @@ impl<'a> Run<'a> {
 
     /// Says whether there may be more records.
     fn take_records(&mut self, outlet: &mut dyn Outlet) -> Result<bool, Error> {
-        let now = self.now();
+        let now = self.clock;
         let Some(kernel) = &mut self.sensor.kernel else {
             return Ok(false);
         };
@@ -294,7 +300,7 @@ impl<'a> Run<'a> {
                 attempt,
                 sighting,
             } = record;
-            if self.catching_up {
+            if self.catching_up || self.lagging {
                 self.clock = self.clock.max(at);
             }
             let now = now.max(self.clock);
@@ -306,14 +312,14 @@ impl<'a> Run<'a> {
             outlet.lose(DropReason::Malformed, malformed);
             self.told = true;
         }
-        // A reader that lags must not give a packet up whose record it has not come to yet.
-        self.catching_up = more || (self.catching_up && !drained);
+        self.catching_up &= more || !drained;
+        self.lagging = more;
         Ok(more)
     }
 
     /// Says whether there may be more packets.
     fn take_packets(&mut self, outlet: &mut dyn Outlet) -> Result<bool, Error> {
-        let now = self.now();
+        let now = self.clock;
         let Some(capture) = &mut self.sensor.capture else {
             return Ok(false);
         };
@@ -409,7 +415,7 @@ impl<'a> Run<'a> {
     }
 
     fn hand_over(&mut self, outlet: &mut dyn Outlet) -> Result<(), Error> {
-        let now = self.now();
+        let now = self.clock;
         if let Some(position) = self.sensor.kernel.as_ref().and_then(Kernel::crowded) {
             self.join.hurry(now, position);
         }
@@ -420,7 +426,7 @@ impl<'a> Run<'a> {
     }
 
     fn finish(&mut self, outlet: &mut dyn Outlet) -> Result<(), Error> {
-        let now = self.now();
+        let now = self.clock;
         let reports = self.join.take_all(now);
         self.admit(now, reports, outlet);
         self.emit_named(outlet);
@@ -429,7 +435,7 @@ impl<'a> Run<'a> {
 
     /// Commits, and gives up the records of which nothing is awaited any more.
     fn secure(&mut self, work: bool, outlet: &mut dyn Outlet) -> Result<(), Error> {
-        let now = self.now();
+        let now = self.clock;
         let mut work = work || std::mem::take(&mut self.told);
         let Some(kernel) = &mut self.sensor.kernel else {
             return if work { outlet.commit() } else { Ok(()) };

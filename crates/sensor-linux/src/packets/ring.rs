@@ -12,11 +12,9 @@ use yinglong_model::Timestamp;
 use super::{Capture, Frame, Wanted, Way, filter, socket::Socket};
 use crate::mapping::Mapping;
 
-/// The kernel reserves each block in one piece.
-const BLOCK_BYTES: usize = 64 << 10;
-/// 2 MiB: a request takes 160 bytes, so the ring has room for 13,000, and a sensor that reads every
-/// 50 ms keeps up with 250,000 a second.
-const BLOCKS: usize = 32;
+/// Size of a ring: 25,000 requests, of 160 bytes each; a sensor that reads every 50 ms keeps up with
+/// half a million a second.
+const RING_BYTES: usize = 4 << 20;
 
 /// Of `struct tpacket_block_desc`.
 const BLOCK_STATUS: usize = 8;
@@ -39,6 +37,7 @@ const PACKET_TYPE: usize = ADDRESS + 10;
 pub(super) struct PacketRing {
     socket: Socket,
     mapping: Mapping,
+    block_bytes: usize,
     /// The block that is handed over next.
     block: usize,
 }
@@ -49,24 +48,37 @@ impl PacketRing {
     pub(super) fn open(wanted: Wanted) -> io::Result<Self> {
         let socket = Socket::open()?;
         socket.filter(&filter::program(wanted))?;
+        let block_bytes = block_bytes(wanted);
+        let blocks = (RING_BYTES / block_bytes) as u32;
         socket.make_ring(&libc::tpacket_req3 {
-            tp_block_size: BLOCK_BYTES as u32,
-            tp_block_nr: BLOCKS as u32,
+            tp_block_size: block_bytes as u32,
+            tp_block_nr: blocks,
             // Packets take what they need; these two only have to agree.
-            tp_frame_size: 2048,
-            tp_frame_nr: (BLOCK_BYTES / 2048 * BLOCKS) as u32,
+            tp_frame_size: block_bytes as u32,
+            tp_frame_nr: blocks,
             tp_retire_blk_tov: u32::try_from(wanted.latency().as_millis()).unwrap_or(50),
             tp_sizeof_priv: 0,
             tp_feature_req_word: 0,
         })?;
         let writable = libc::PROT_READ | libc::PROT_WRITE;
-        let mapping = Mapping::new(socket.fd(), BLOCK_BYTES * BLOCKS, 0, writable)?;
+        let mapping = Mapping::new(socket.fd(), RING_BYTES, 0, writable)?;
         socket.begin()?;
         Ok(Self {
             socket,
             mapping,
+            block_bytes,
             block: 0,
         })
+    }
+}
+
+/// A block that is handed over for its age is used up however little is in it, so many small blocks
+/// outlast a longer pause of the reader: 1,024 of them 50 seconds.
+const fn block_bytes(wanted: Wanted) -> usize {
+    match wanted {
+        Wanted::Requests { .. } => 4096,
+        // One packet of the largest size has to fit.
+        Wanted::Names => 16 << 10,
     }
 }
 
@@ -77,8 +89,9 @@ impl Capture for PacketRing {
 
     fn read(&mut self, each: &mut dyn FnMut(Frame<'_>)) -> io::Result<bool> {
         // Once around: whoever fills the ring faster than it is read does not hold the sensor.
-        for _ in 0..BLOCKS {
-            let at = self.block * BLOCK_BYTES;
+        let blocks = RING_BYTES / self.block_bytes;
+        for _ in 0..blocks {
+            let at = self.block * self.block_bytes;
             let status = self.mapping.word(at + BLOCK_STATUS);
             if status.load(Ordering::Acquire) & libc::TP_STATUS_USER == 0 {
                 return Ok(false);
@@ -86,10 +99,10 @@ impl Capture for PacketRing {
             // SAFETY: the block is handed over (loaded with Acquire), and stays so until its status
             // is stored below, when this slice is gone. The status word itself the kernel leaves
             // alone meanwhile.
-            let block = unsafe { self.mapping.bytes(at, BLOCK_BYTES) };
+            let block = unsafe { self.mapping.bytes(at, self.block_bytes) };
             let shown = show(block, each);
             status.store(libc::TP_STATUS_KERNEL, Ordering::Release);
-            self.block = (self.block + 1) % BLOCKS;
+            self.block = (self.block + 1) % blocks;
             shown.ok_or_else(|| {
                 io::Error::new(
                     io::ErrorKind::InvalidData,

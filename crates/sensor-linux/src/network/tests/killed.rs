@@ -240,7 +240,7 @@ fn killed(test: &str, when: Killed) {
 
     let seen = outlet.of(end);
     let distinct: HashSet<_> = seen.iter().map(|e| (&e.local, &e.remote)).collect();
-    assert_eq!((seen.len(), distinct.len()), (800, 800));
+    assert_eq!((seen.len(), distinct.len()), (800, 800), "{seen:#?}");
     for event in &seen {
         assert_eq!(event.state.as_deref(), Some("established"), "{event:?}");
         assert_eq!(event.attribution.as_deref(), Some("kernel"), "{event:?}");
