@@ -356,7 +356,8 @@ impl Fanotify {
         let is_directory = event.mask & libc::FAN_ONDIR != 0;
         if let Some(target) = event.target.filter(|_| is_directory) {
             let path = to.as_ref().map(|(path, _)| path.to_path_buf());
-            if from.is_some() || path.is_some() {
+            // Files came with it, or names of files that have several changed.
+            if path.is_some() && (from.is_none() || !self.links.is_idle()) {
                 self.links.refresh();
             }
             self.directories.moved(target, path);

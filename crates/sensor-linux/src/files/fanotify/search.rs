@@ -86,12 +86,7 @@ impl Drop for Search {
     }
 }
 
-fn search(
-    scope: &Scope,
-    wanted: Vec<Wanted>,
-    hasher: &RandomState,
-    stop: &AtomicBool,
-) -> Found {
+fn search(scope: &Scope, wanted: Vec<Wanted>, hasher: &RandomState, stop: &AtomicBool) -> Found {
     let started = Instant::now();
     let wanted: HashMap<(u64, u64), Box<[u8]>> = wanted.into_iter().collect();
     let mut names = Vec::new();
