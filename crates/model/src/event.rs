@@ -302,11 +302,13 @@ macro_rules! fields {
 mod dns;
 mod exit;
 mod loss;
+mod mode;
 mod syscall;
 
 pub use dns::Dns;
 pub use exit::Exit;
 pub use loss::Loss;
+pub use mode::{Mode, NotAMode};
 pub use syscall::Syscall;
 
 /// An execution.
@@ -506,10 +508,9 @@ pub struct File {
     /// The path lies in a web root of this host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub web: Option<bool>,
-    /// Permission bits in octal, four digits: the first is 4 with the setuid bit, 2 with the setgid
-    /// bit, 1 with the sticky bit, or a sum of them.
+    /// Permission bits, four octal digits; the first tells setuid, setgid and sticky.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mode: Option<String>,
+    pub mode: Option<Mode>,
     /// Capabilities the file gives to who executes it, as `getcap` writes them: `cap_net_raw=ep`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<String>,

@@ -3,7 +3,7 @@
 use prost::Message as _;
 use yinglong_model::{
     EventData, Inventory, InventoryType, Observation, Timestamp,
-    event::{Connection, Direction, Dns, Exit, File, Login, Loss, Process, Protocol, Syscall},
+    event::{Connection, Direction, Dns, Exit, File, Login, Loss, Mode, Process, Protocol, Syscall},
 };
 
 use crate::v1::{self, record};
@@ -134,14 +134,15 @@ same_fields!(
         actor_name,
         actor_user,
         web,
-        mode,
         capabilities,
         old_path,
         new_path,
         link_path,
         yara,
         yara_tags,
-    }
+    },
+    mode: |m| m.mode.map(Mode::bits),
+    mode: |w| w.mode.map(Mode::from_bits)
 );
 
 same_fields!(
@@ -265,7 +266,7 @@ mod tests {
         })));
         check(event(EventData::File(Box::new(File {
             size: Some(u64::MAX),
-            mode: Some("4755".into()),
+            mode: Some(Mode::from_bits(0o4755)),
             capabilities: Some("cap_net_raw=ep".into()),
             old_path: Some("/a".into()),
             new_path: Some("/b".into()),

@@ -331,7 +331,7 @@ fn event(
             capabilities,
             ..
         } => {
-            file.mode = mode.map(|mode| format!("{mode:04o}"));
+            file.mode = *mode;
             file.capabilities.clone_from(capabilities);
             if *uid != u32::MAX {
                 file.user = setting.accounts.name(*uid);

@@ -14,6 +14,7 @@ use std::{
 
 use md5::Md5;
 use sha2::{Digest, Sha256};
+use yinglong_model::event::Mode;
 
 use super::{capabilities, deep::Reach, generations::Generations};
 
@@ -62,7 +63,7 @@ pub(super) enum Facts {
         size: u64,
         hashes: Result<Hashes, Skipped>,
         /// Permission bits, with those for setuid, setgid and sticky.
-        mode: Option<u32>,
+        mode: Option<Mode>,
         /// What the file lets do who executes it.
         capabilities: Option<String>,
         /// Whether content or attributes changed since the last look at this file.
@@ -180,7 +181,7 @@ impl Inspector {
             uid: metadata.uid(),
             size: metadata.size(),
             hashes,
-            mode: Some(metadata.mode() & 0o7777),
+            mode: Some(Mode::from_bits(metadata.mode())),
             capabilities: granted(path, &metadata),
             changed,
             written,
@@ -225,7 +226,7 @@ pub(super) fn glance(path: &Path) -> Facts {
                 true => Skipped::Busy,
                 false => Skipped::NotRegular,
             }),
-            mode: Some(metadata.mode() & 0o7777),
+            mode: Some(Mode::from_bits(metadata.mode())),
             capabilities: granted(path, &metadata),
             changed: true,
             written: true,

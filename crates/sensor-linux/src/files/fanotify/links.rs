@@ -88,6 +88,8 @@ impl Links {
     const LEAST_REST: Duration = Duration::from_millis(50);
     /// A search rests this many times as long as it took.
     const REST: u32 = 20;
+    /// How long to wait when no thread is to be had.
+    const NO_THREAD: Duration = Duration::from_secs(1);
     /// How soon an answer is looked for.
     const LOOK: Duration = Duration::from_millis(10);
 
@@ -266,6 +268,10 @@ impl Links {
             self.stale = false;
             self.came.clear();
             self.search = Search::start(Arc::clone(scope), wanted, self.hasher.clone());
+            if self.search.is_none() {
+                self.stale = true;
+                self.rest_until = Some(now + Self::NO_THREAD);
+            }
         }
         answers
     }

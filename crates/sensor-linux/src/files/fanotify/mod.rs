@@ -1,9 +1,9 @@
 //! fanotify: marks on whole file systems, reported as directory handle and name, with the actor.
 //!
 //! Sees every change whoever makes it, without a race on new directories. Wants kernel 5.9 for
-//! names, 5.15 for process descriptors and 5.17 for the handle of the object and renames in one
-//! event; each of the last two is done without where it is missing, and then changes through hard
-//! links elsewhere are not seen ([`links`]). Wants CAP_SYS_ADMIN, and CAP_DAC_READ_SEARCH to turn
+//! names, 5.15 for process descriptors and 5.17 (also 5.15.154 and 5.10.220) for the handle of the
+//! object and renames in one event; each of the last two is done without where it is missing, and
+//! then changes through hard links elsewhere are not seen ([`links`]). Wants CAP_SYS_ADMIN, and CAP_DAC_READ_SEARCH to turn
 //! handles into paths.
 
 mod directories;
@@ -356,7 +356,8 @@ impl Fanotify {
         let is_directory = event.mask & libc::FAN_ONDIR != 0;
         if let Some(target) = event.target.filter(|_| is_directory) {
             let path = to.as_ref().map(|(path, _)| path.to_path_buf());
-            if from.is_some() || path.is_some() {
+            // Files came with it, or names of files that have several changed.
+            if path.is_some() && (from.is_none() || !self.links.is_idle()) {
                 self.links.refresh();
             }
             self.directories.moved(target, path);

@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use yinglong_model::event::File;
+use yinglong_model::event::{File, Mode};
 
 use super::{Bench, Source, md5};
 
@@ -68,8 +68,8 @@ fn check(bench: &Bench, kind: &str, pack: &str, unpack: &str) {
             let last = events.last().unwrap();
             let path = bench.path(&watched).join(&name);
             assert_eq!(last.hash, md5(&path), "{kind}: {last:?}");
-            let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
-            assert_eq!(last.mode, Some(format!("{mode:04o}")), "{kind}: {last:?}");
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(last.mode, Some(Mode::from_bits(mode)), "{kind}: {last:?}");
             files += 1;
         }
     }

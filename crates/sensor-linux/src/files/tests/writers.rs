@@ -15,6 +15,8 @@ use std::{
     ptr,
 };
 
+use yinglong_model::event::Mode;
+
 use super::{Bench, Source, both, md5};
 
 fn open(path: &Path) -> File {
@@ -205,6 +207,10 @@ fn a_writer_by_handle_is_reported_although_the_kernel_has_no_name_for_it() {
     assert_eq!(bench.actions("out/f"), [""; 0]);
 }
 
+fn mode(bits: u32) -> Option<Mode> {
+    Some(Mode::from_bits(bits))
+}
+
 #[test]
 fn permission_bits_and_capabilities_are_told() {
     both(|source| {
@@ -214,13 +220,13 @@ fn permission_bits_and_capabilities_are_told() {
         let path = bench.path("tool");
         fs::write(&path, "x").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(bench.expect("tool", "WRITE").mode.as_deref(), Some("0644"));
+        assert_eq!(bench.expect("tool", "WRITE").mode, mode(0o644));
         fs::set_permissions(&path, Permissions::from_mode(0o4755)).unwrap();
-        let event = bench.until("tool", |file| file.mode.as_deref() == Some("4755"));
+        let event = bench.until("tool", |file| file.mode == mode(0o4755));
         assert_eq!((event.action.as_str(), event.capabilities), ("CHMOD", None));
         chown(&path, Some(65_534), None).unwrap();
         bench.until("tool", |file| {
-            file.user == "nobody" && file.mode.as_deref() == Some("0755")
+            file.user == "nobody" && file.mode == mode(0o755)
         });
         // The second version: cap_setuid, effective and permitted.
         let value: [u32; 5] = [0x0200_0001, 1 << 7, 0, 0, 0];
@@ -241,6 +247,6 @@ fn permission_bits_and_capabilities_are_told() {
         assert_eq!(event.capabilities.as_deref(), Some("cap_setuid=ep"));
         fs::create_dir(bench.path("dir")).unwrap();
         fs::set_permissions(bench.path("dir"), Permissions::from_mode(0o1777)).unwrap();
-        bench.until("dir", |file| file.mode.as_deref() == Some("1777"));
+        bench.until("dir", |file| file.mode == mode(0o1777));
     });
 }
