@@ -76,7 +76,10 @@ mod tests {
         let number = |status: SensorStatus| status.rung().map(|rung| rung.number);
         for (index, rung) in PROCESS.iter().enumerate() {
             assert_eq!(usize::from(rung.number), index + 1);
-            assert_eq!(number(status("process", rung.source, true)), Some(rung.number));
+            assert_eq!(
+                number(status("process", rung.source, true)),
+                Some(rung.number)
+            );
             assert_eq!(rung.consequence.is_empty(), rung.consequence_zh.is_empty());
         }
         assert_eq!(number(status("process", "none", true)), None);

@@ -143,7 +143,7 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Loads an object as `configure` wants it, and attaches every program with `attach`, which
+    /// Loads an object as `configure` wants it, and attaches every loaded program with `attach`, which
     /// answers the links: none to go on without, several for a program with several hooks; see
     /// [`link`].
     ///
@@ -202,6 +202,9 @@ impl Attached {
             ids: BpfIds::default(),
         };
         for program in loaded.progs_mut() {
+            if !program.autoload() {
+                continue;
+            }
             let what = || format!("attach {}", program.name().display());
             if let Some(name) = spare.iter().find(|name| program.name() == **name) {
                 attached.keep_spare(name, &program)?;

@@ -80,7 +80,10 @@ fn burst(marker: &str, count: usize) -> HashSet<u32> {
 /// The sensor stands on the rung of that number, and says why.
 fn stands(sensor: &dyn Sensor, number: u8, why: &str) {
     let mut status = sensor.status();
-    assert_eq!(status.source, ladder::PROCESS[usize::from(number) - 1].source);
+    assert_eq!(
+        status.source,
+        ladder::PROCESS[usize::from(number) - 1].source
+    );
     assert!(status.reason.contains(why), "{}", status.reason);
     status.running = true;
     assert_eq!(status.rung().unwrap().number, number);
@@ -214,7 +217,10 @@ fn without_types_at_all_a_lesser_source_says_why() {
         let opened = opened(options(Source::Automatic)).unwrap();
         opened.sensor.status()
     });
-    let lesser: Vec<_> = ladder::PROCESS[2..].iter().map(|rung| rung.source).collect();
+    let lesser: Vec<_> = ladder::PROCESS[2..]
+        .iter()
+        .map(|rung| rung.source)
+        .collect();
     assert!(lesser.contains(&status.source.as_str()), "{status:?}");
     assert!(status.reason.contains(btf::KERNEL), "{status:?}");
     assert!(status.reason.contains(btf::FOLDER), "{status:?}");
@@ -264,7 +270,10 @@ fn rung_3_is_complete_as_the_owner_of_audit_and_beside_one() {
     }
     let seen = outlet.wait(&marker, 2);
     running.stop().1.unwrap();
-    let commands: Vec<_> = seen.iter().map(|process| process.command.as_str()).collect();
+    let commands: Vec<_> = seen
+        .iter()
+        .map(|process| process.command.as_str())
+        .collect();
     let expected = [
         format!("/bin/true {marker} long {long}"),
         format!("/bin/true {marker} odd a\\x01b \"应\""),
@@ -297,15 +306,19 @@ fn rung_4_tells_of_every_execution_of_a_gentle_load_and_of_some_with_arguments()
     let running = start(opened.sensor, &outlet);
     let pids = burst(&marker("connector"), count());
     let told = |with_arguments: bool| {
-        let told = told_of(&outlet).into_iter().filter(|(pid, arguments)| {
-            pids.contains(pid) && (*arguments || !with_arguments)
-        });
+        let told = told_of(&outlet)
+            .into_iter()
+            .filter(|(pid, arguments)| pids.contains(pid) && (*arguments || !with_arguments));
         told.map(|(pid, _)| pid).collect::<HashSet<_>>().len()
     };
     until(|| told(false) == count());
     running.stop().1.unwrap();
     let lost: u64 = outlet.lost().values().sum();
-    assert!(told(false) as u64 + lost >= count() as u64, "{} {lost}", told(false));
+    assert!(
+        told(false) as u64 + lost >= count() as u64,
+        "{} {lost}",
+        told(false)
+    );
     assert!(told(false) * 100 >= count() * 55, "{}", told(false));
     assert!(told(true) * 100 >= count() * 15, "{}", told(true));
 }

@@ -1,7 +1,10 @@
 //! `yinglong hosts` and `yinglong host`.
 
 use anyhow::bail;
-use yinglong_api::{routes::hosts::Hosts, views::{Host, Sensor}};
+use yinglong_api::{
+    routes::hosts::Hosts,
+    views::{Host, Sensor},
+};
 
 use crate::{
     client::{Client, Target},
@@ -43,11 +46,7 @@ pub(crate) fn list(args: &ListArgs) -> anyhow::Result<()> {
         return output::json_lines(hosts);
     }
     let rows = hosts.iter().map(|host| {
-        let sensors: Vec<String> = host
-            .sensors
-            .iter()
-            .map(sensor)
-            .collect();
+        let sensors: Vec<String> = host.sensors.iter().map(sensor).collect();
         [
             host.agent_id.to_string(),
             output::short(&host.hostname, 32),

@@ -35,8 +35,10 @@ pub(super) const FILE_SOURCE: &str = "ebpf-btf-file";
 static OBJECT: &Aligned<[u8]> =
     &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/process.bpf.o")));
 /// The same for a kernel without types of its own.
-static RAW_OBJECT: &Aligned<[u8]> =
-    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/process_raw.bpf.o")));
+static RAW_OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(
+    env!("OUT_DIR"),
+    "/process_raw.bpf.o"
+)));
 
 const BATCH: Limit = Limit {
     records: 2_000,

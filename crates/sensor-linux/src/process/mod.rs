@@ -181,7 +181,10 @@ fn open_ebpf(tree: &Tree, accounts: &Accounts, options: &Options) -> Result<Open
     let types = match options.source {
         Source::Ebpf => Btf::find(None).and_then(|types| match types {
             Btf::Kernel => Ok(types),
-            Btf::File(_) => Err(format!("the kernel has no types of its own ({})", btf::KERNEL)),
+            Btf::File(_) => Err(format!(
+                "the kernel has no types of its own ({})",
+                btf::KERNEL
+            )),
         }),
         // Without a file this is what the kernel shows, used as one.
         Source::EbpfBtfFile => match Btf::find(options.btf.as_deref()) {

@@ -183,13 +183,7 @@ impl Poll {
     }
 
     /// A process that is new, or has another short name than before.
-    fn examine(
-        &mut self,
-        pid: u32,
-        stat: &Stat,
-        before: Option<Known>,
-        look: &mut Look,
-    ) -> Known {
+    fn examine(&mut self, pid: u32, stat: &Stat, before: Option<Known>, look: &mut Look) -> Known {
         let mut now = Known {
             start_boottime_ns: stat.start_boottime_ns,
             comm: stat.comm.clone(),

@@ -61,7 +61,9 @@ pub(super) fn load(ring_bytes: usize, source: Source) -> Result<Attached, Error>
             return Err(unavailable(format!(
                 "tracepoints of single calls need Linux 5.15 and tracefs ({}), and looking at every \
                  call needs types in the kernel itself",
-                missing.first().map_or("tracefs is not mounted", String::as_str)
+                missing
+                    .first()
+                    .map_or("tracefs is not mounted", String::as_str)
             )));
         }
         attached.set_missing(missing);

@@ -147,7 +147,8 @@ impl Syscalls {
         let attach = |name: &&str| match self.attached.attach_spare(name) {
             Ok(Some(link)) => Ok(link),
             Ok(None) => Err(
-                "there are none for this processor, or the kernel has no types of its own".to_owned(),
+                "there are none for this processor, or the kernel has no types of its own"
+                    .to_owned(),
             ),
             Err(error) => Err(format!("the kernel refused {name} ({error})")),
         };

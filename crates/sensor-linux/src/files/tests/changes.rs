@@ -4,7 +4,10 @@ use std::ffi::OsStr;
 use std::{
     fs,
     io::Write,
-    os::{fd::AsRawFd, unix::{ffi::OsStrExt, fs::PermissionsExt}},
+    os::{
+        fd::AsRawFd,
+        unix::{ffi::OsStrExt, fs::PermissionsExt},
+    },
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -166,8 +169,16 @@ fn map_and_write(path: &Path) {
     let file = file.unwrap();
     let (protection, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
     // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
-    let start =
-        unsafe { libc::mmap(std::ptr::null_mut(), 1, protection, shared, file.as_raw_fd(), 0) };
+    let start = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            1,
+            protection,
+            shared,
+            file.as_raw_fd(),
+            0,
+        )
+    };
     assert_ne!(start, libc::MAP_FAILED);
     // SAFETY: the mapping is a byte at least, and the file is longer than nothing.
     unsafe { start.cast::<u8>().write_volatile(b'B') };

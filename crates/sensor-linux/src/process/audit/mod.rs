@@ -220,7 +220,9 @@ impl Audit {
             ..Process::default()
         };
         let now = since_boot_ns();
-        let at = execution.at.map_or(now, |at| self.converter.clock.boot_ns(at));
+        let at = execution
+            .at
+            .map_or(now, |at| self.converter.clock.boot_ns(at));
         let parent = unknown(execution.ppid);
         self.converter.complete(process, key, parent, at.min(now))
     }
@@ -279,9 +281,10 @@ impl Drop for Audit {
 
 fn refused(source: io::Error) -> Error {
     Error::Os {
-        what: "cannot use the kernel's audit; run the agent as root, or with CAP_AUDIT_CONTROL and \
+        what:
+            "cannot use the kernel's audit; run the agent as root, or with CAP_AUDIT_CONTROL and \
                CAP_AUDIT_READ, on a kernel built with CONFIG_AUDITSYSCALL=y"
-            .into(),
+                .into(),
         source,
     }
 }

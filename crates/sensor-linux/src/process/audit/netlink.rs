@@ -162,7 +162,12 @@ impl Socket {
 
     /// Makes this socket the one that gets the records.
     pub(super) fn own(&mut self, backlog_limit: u32) -> io::Result<()> {
-        let request = status(ENABLED | PID | BACKLOG_LIMIT, 1, std::process::id(), backlog_limit);
+        let request = status(
+            ENABLED | PID | BACKLOG_LIMIT,
+            1,
+            std::process::id(),
+            backlog_limit,
+        );
         self.ask(SET, &request, |_, _| {})
     }
 
@@ -213,7 +218,11 @@ impl Socket {
         message.extend(kind.to_ne_bytes());
         // Answers come from a thread of the kernel, before or after an acknowledgement.
         let answered = matches!(kind, GET | LIST_RULES);
-        let flags = if answered { REQUEST } else { REQUEST | ACKNOWLEDGE };
+        let flags = if answered {
+            REQUEST
+        } else {
+            REQUEST | ACKNOWLEDGE
+        };
         message.extend(flags.to_ne_bytes());
         message.extend(self.sequence.to_ne_bytes());
         message.extend([0; 4]);
@@ -311,11 +320,7 @@ fn status(mask: u32, enabled: u32, owner: u32, backlog_limit: u32) -> Vec<u8> {
 /// `-a always,exit -F arch=... -F success=1 -S execve -S execveat -k yinglong-exec`
 fn rule(abi: Abi) -> Vec<u8> {
     let key = u32::try_from(KEY.len()).unwrap_or_default();
-    let fields = [
-        (FIELD_ARCH, abi.arch),
-        (FIELD_SUCCESS, 1),
-        (FIELD_KEY, key),
-    ];
+    let fields = [(FIELD_ARCH, abi.arch), (FIELD_SUCCESS, 1), (FIELD_KEY, key)];
     let mut words = vec![0; RULE_BYTES / 4];
     words[0] = EXIT_LIST;
     words[1] = ALWAYS;
@@ -330,7 +335,10 @@ fn rule(abi: Abi) -> Vec<u8> {
         words[at + 2 * FIELDS] = EQUAL;
     }
     words[3 + MASK_WORDS + 3 * FIELDS] = key;
-    let mut bytes: Vec<u8> = words.iter().flat_map(|word: &u32| word.to_ne_bytes()).collect();
+    let mut bytes: Vec<u8> = words
+        .iter()
+        .flat_map(|word: &u32| word.to_ne_bytes())
+        .collect();
     bytes.extend(KEY);
     bytes
 }

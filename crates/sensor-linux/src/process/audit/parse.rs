@@ -218,7 +218,11 @@ fn decode(raw: &[u8]) -> Vec<u8> {
     if let Some(rest) = raw.strip_prefix(b"\"") {
         return rest.strip_suffix(b"\"").unwrap_or(rest).to_vec();
     }
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|d| u8::try_from(d).ok())
+    };
     let pair = |pair: &[u8]| match *pair {
         [high, low] => Some(digit(high)? << 4 | digit(low)?),
         _ => None,
@@ -237,7 +241,8 @@ mod tests {
 
     use super::*;
 
-    const CALL: &[u8] = b"audit(1364481363.243:24287): arch=c000003e syscall=59 success=yes exit=0 \
+    const CALL: &[u8] =
+        b"audit(1364481363.243:24287): arch=c000003e syscall=59 success=yes exit=0 \
         a0=1 a1=2 a2=3 a3=4 items=2 ppid=2686 pid=3538 auid=1000 uid=0 gid=5 euid=6 suid=0 fsuid=0 \
         egid=0 sgid=0 fsgid=0 tty=pts0 ses=4294967295 comm=\"cat\" exe=\"/usr/bin/cat\" key=(null)";
 
