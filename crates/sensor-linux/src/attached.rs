@@ -280,6 +280,16 @@ impl Attached {
         Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// Keeps a link like those made when the programs were loaded.
+    ///
+    /// # Errors
+    /// The kernel does not describe it.
+    pub fn keep(&mut self, link: OwnedFd) -> Result<(), Error> {
+        self.ids.links.push(link_id(&link)?);
+        self._links.push(link);
+        Ok(())
+    }
+
     fn insert(&mut self, name: String, handle: MapHandle) -> Result<(), Error> {
         let info = handle
             .info()
