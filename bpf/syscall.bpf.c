@@ -669,7 +669,7 @@ static __always_inline __u32 seen_by_all(__u64 number, bool *is_compat)
 		return CALL_NONE;
 	*is_compat = compat();
 	if (*is_compat)
-		return both >> 16;
+		return setting() & SETTING_COMPAT ? both >> 16 : CALL_NONE;
 	return setting() & SETTING_RAW ? both & 0xffff : CALL_NONE;
 }
 

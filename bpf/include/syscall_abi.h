@@ -120,6 +120,8 @@ enum syscall_setting {
 	SETTING_ON = 1,
 	/* Native calls come through the programs for all calls. */
 	SETTING_RAW = 2,
+	/* Calls of 32-bit programs are told. */
+	SETTING_COMPAT = 4,
 };
 
 _Static_assert(sizeof(struct syscall_record) == 224, "abi");

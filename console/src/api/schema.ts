@@ -1359,8 +1359,16 @@ export interface components {
         };
         /** @description State of a sensor. */
         Sensor: {
+            /** @description What is missing on that rung, in English; empty when nothing is. */
+            consequence: string;
             /** @description Why this source, or why none. */
             reason: string;
+            /**
+             * Format: int32
+             * @description Rung of the ladder of sources this one is, 1 being the best; absent where the stream has no
+             *     ladder, or the sensor does not run.
+             */
+            rung?: number | null;
             /** @description Whether it observes now. */
             running: boolean;
             /** @description Source in use. */

@@ -3,7 +3,9 @@
 use prost::Message as _;
 use yinglong_model::{
     EventData, Inventory, InventoryType, Observation, Timestamp,
-    event::{Connection, Direction, Dns, Exit, File, Login, Loss, Mode, Process, Protocol, Syscall},
+    event::{
+        Connection, Direction, Dns, Exit, File, Login, Loss, Mode, Process, Protocol, Syscall,
+    },
 };
 
 use crate::v1::{self, record};

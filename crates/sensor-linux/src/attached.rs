@@ -143,7 +143,7 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Loads an object as `configure` wants it, and attaches every program with `attach`, which
+    /// Loads an object as `configure` wants it, and attaches every loaded program with `attach`, which
     /// answers the links: none to go on without, several for a program with several hooks; see
     /// [`link`].
     ///
@@ -202,6 +202,9 @@ impl Attached {
             ids: BpfIds::default(),
         };
         for program in loaded.progs_mut() {
+            if !program.autoload() {
+                continue;
+            }
             let what = || format!("attach {}", program.name().display());
             if let Some(name) = spare.iter().find(|name| program.name() == **name) {
                 attached.keep_spare(name, &program)?;
@@ -275,6 +278,16 @@ impl Attached {
         }
         // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
         Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Keeps a link like those made when the programs were loaded.
+    ///
+    /// # Errors
+    /// The kernel does not describe it.
+    pub fn keep(&mut self, link: OwnedFd) -> Result<(), Error> {
+        self.ids.links.push(link_id(&link)?);
+        self._links.push(link);
+        Ok(())
     }
 
     fn insert(&mut self, name: String, handle: MapHandle) -> Result<(), Error> {

@@ -13,8 +13,8 @@ use super::{Follow, Line, Stream, books, host, stop_on_signals};
 
 /// How long is waited for something to print before the signals are looked at.
 const LOOK: Duration = Duration::from_millis(100);
-/// Time sensors may take to start.
-pub(crate) const START: Duration = Duration::from_secs(30);
+/// Time sensors may take to start: on Linux 5.10 and a slow processor programs are checked for long.
+pub(crate) const START: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

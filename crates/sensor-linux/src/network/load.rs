@@ -103,9 +103,6 @@ fn load_programs(plan: Plan, types: &Btf) -> Result<(Attached, Vec<Link>), Error
         },
         |program| {
             let name = program.name().to_string_lossy().into_owned();
-            if !plan.has(&name) || (!requests && name == REQUEST) {
-                return Ok(None);
-            }
             let answer = match name.as_str() {
                 // Nothing works without the first one, and no plan without its own.
                 "on_set_state" | "on_send_length" | "on_udp_sendmsg" | "on_udpv6_sendmsg" => {

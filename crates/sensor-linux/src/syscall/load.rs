@@ -66,9 +66,34 @@ pub(super) fn load(ring_bytes: usize, source: Source) -> Result<Attached, Error>
                     .map_or("tracefs is not mounted", String::as_str)
             )));
         }
+        if attached.ids().links.is_empty() && missing.is_empty() {
+            missing.push(match source {
+                Source::Automatic => "tracefs cannot be mounted".to_owned(),
+                Source::EveryCall => format!("asked for by {}", Source::VARIABLE),
+            });
+        }
+        // They belong to the others then: kept while the agent is away.
+        if !missing.is_empty() && types == Btf::Kernel {
+            for name in FOR_ALL {
+                let link = attach_for_all(&attached, name).map_err(unavailable)?;
+                attached.keep(link).map_err(refused)?;
+            }
+        }
         attached.set_missing(missing);
         Ok(attached)
     })
+}
+
+/// Attaches a program for all calls.
+pub(super) fn attach_for_all(attached: &Attached, name: &str) -> Result<OwnedFd, String> {
+    match attached.attach_spare(name) {
+        Ok(Some(link)) => Ok(link),
+        Ok(None) => Err(
+            "there are no programs for all calls on this processor, or the kernel has no types of its own"
+                .to_owned(),
+        ),
+        Err(error) => Err(format!("the kernel refused {name} ({error})")),
+    }
 }
 
 /// Attaches the program to its tracepoint of every watched call that this kernel has.

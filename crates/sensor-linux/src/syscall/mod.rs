@@ -18,7 +18,7 @@
 //! The programs run at the tracepoints of the watched calls alone. Calls through the interface for
 //! 32-bit programs have no tracepoints; while `client.syscall32` is on, two more programs look at
 //! every call of the host. Kernels before 5.15, which cannot share tracepoints, need those two for
-//! native calls as well.
+//! native calls as well; they stay attached there, also while the agent is away.
 
 mod convert;
 mod describe;

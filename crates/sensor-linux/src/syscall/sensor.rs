@@ -14,7 +14,7 @@ use yinglong_sensor::{Context, Error, Outlet, Sensor};
 use super::{
     Options,
     convert::Converter,
-    load::{FOR_ALL, SOURCE, load, unavailable},
+    load::{FOR_ALL, SOURCE, attach_for_all, load, unavailable},
     record::Record,
     watched,
 };
@@ -47,6 +47,7 @@ const FILTERED_EVERY: Duration = Duration::from_secs(1);
 /// `enum syscall_setting`
 const ON: u32 = 1;
 const RAW: u32 = 2;
+const COMPAT: u32 = 4;
 
 /// The sensor.
 #[derive(Debug)]
@@ -111,8 +112,7 @@ impl Syscalls {
     /// There are no tracepoints, or not all could be attached. A call that comes both ways is still
     /// reported once, as its end finds its beginning once.
     fn without_tracepoints(&self) -> bool {
-        let ids = self.attached.ids();
-        ids.links.is_empty() || !ids.missing.is_empty()
+        !self.attached.ids().missing.is_empty()
     }
 
     /// Does what the configuration wants.
@@ -124,6 +124,9 @@ impl Syscalls {
             if raw {
                 setting |= RAW;
             }
+            if client.syscall32 {
+                setting |= COMPAT;
+            }
         }
         if self.setting != Some(setting) {
             map(&self.attached, "settings")?
@@ -132,14 +135,14 @@ impl Syscalls {
             self.setting = Some(setting);
         }
 
-        let wanted = client.syscall && (raw || client.syscall32);
+        // Without tracepoints they are attached for good.
+        let wanted = client.syscall && client.syscall32 && !raw;
         if !wanted {
             self.for_all.clear();
             self.for_all_failed = None;
         } else if self.for_all.is_empty() && self.for_all_failed.is_none() {
             match self.attach_for_all() {
                 Ok(links) => self.for_all = links,
-                Err(reason) if raw => return Err(unavailable(reason)),
                 Err(reason) => self.for_all_failed = Some(reason),
             }
         }
@@ -147,14 +150,7 @@ impl Syscalls {
     }
 
     fn attach_for_all(&self) -> Result<Vec<OwnedFd>, String> {
-        let attach = |name: &&str| match self.attached.attach_spare(name) {
-            Ok(Some(link)) => Ok(link),
-            Ok(None) => Err(
-                "there are none for this processor, or the kernel has no types of its own"
-                    .to_owned(),
-            ),
-            Err(error) => Err(format!("the kernel refused {name} ({error})")),
-        };
+        let attach = |name: &&str| attach_for_all(&self.attached, name);
         FOR_ALL.iter().map(attach).collect()
     }
 

@@ -234,8 +234,8 @@ mod tests {
             sha256: Some(sha256.clone()),
             ..File::default()
         };
-        check(EventData::File(file), Some(("sha256", &sha256)));
-        check(EventData::File(Box::new(File::default())), None);
+        check(EventData::File(Box::new(file)), Some(("sha256", &sha256)));
+        check(EventData::File(Box::default()), None);
         check(EventData::Process(Box::default()), None);
         let process = |md5: Option<&str>| {
             EventData::Process(Box::new(Process {

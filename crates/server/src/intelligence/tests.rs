@@ -576,7 +576,7 @@ fn files_are_found_by_hash_and_path_in_one_alert() {
         sha256: Some(sha256.clone()),
         ..File::default()
     };
-    let outcome = bench.step(&[EventData::File(file)]);
+    let outcome = bench.step(&[EventData::File(Box::new(file))]);
     assert_eq!(outcome.raised.len(), 1);
     assert_eq!(outcome.raised[0].info, format!("/tmp/.x/miner|{sha256}"));
 }
