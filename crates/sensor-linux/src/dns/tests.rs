@@ -479,7 +479,7 @@ fn what_waits_when_an_agent_is_killed_is_counted_and_what_the_ring_holds_is_told
         (mark.unwrap(), socket)
     });
     // Those of other tests wait as well.
-    let waiting: u64 = before.rsplit(':').next().unwrap().parse().unwrap();
+    let waiting: u64 = before.rsplit(':').nth(1).unwrap().parse().unwrap();
     assert!(waiting >= 1, "a question waits: {before}");
     drop(observed);
     // As if it had been killed instead: its last events and marks were never committed.

@@ -287,7 +287,7 @@ pub fn query_text(random: &mut Random) -> String {
                 "loss" => &[
                     "stream:connection",
                     "reason.keyword:over_share",
-                    "count:>100",
+                    "data.count:>100",
                     "cgroup:/a/b",
                 ],
                 "syscall" => &[
