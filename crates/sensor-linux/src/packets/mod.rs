@@ -24,6 +24,12 @@ use std::{fmt, io, os::fd::BorrowedFd, time::Duration};
 
 use yinglong_model::Timestamp;
 
+/// `bytes` as libpcap would hand them over, with each of its headers.
+#[cfg(all(fuzzing, feature = "pcap"))]
+pub(crate) fn fuzz_frames(bytes: &[u8]) -> Vec<Frame<'_>> {
+    pcap::fuzz_frames(bytes).collect()
+}
+
 /// Where packets come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {

@@ -136,6 +136,13 @@ fn cooked(link: Link, at: Timestamp, frame: &[u8]) -> Option<Frame<'_>> {
     })
 }
 
+#[cfg(fuzzing)]
+pub(super) fn fuzz_frames(bytes: &[u8]) -> impl Iterator<Item = Frame<'_>> {
+    let links = [Link::Cooked1, Link::Cooked2].into_iter();
+    let frames = links.filter_map(|link| cooked(link, Timestamp::default(), bytes));
+    frames.inspect(move |frame| assert!(frame.bytes.len() < bytes.len()))
+}
+
 /// The filter in libpcap's language; `interfaces`: whether the header names them.
 ///
 /// `tcp[..]` knows IPv4 only; for IPv6 the flags are 53 bytes into the packet when TCP follows at
