@@ -74,9 +74,21 @@ impl Systemd {
 
     /// The process id of the agent, as this machine numbers it.
     fn agent(&self) -> Option<u32> {
-        let service = self.group.join("own/yinglong-agent.service/cgroup.procs");
-        let ids = fs::read_to_string(service).ok()?;
-        ids.lines().next()?.parse().ok()
+        // Which group systemd gives its service depends on what it may do with the tree.
+        let mut groups = vec![self.group.clone()];
+        while let Some(group) = groups.pop() {
+            let ids = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+            let of_agent = ids.lines().find(|id| {
+                fs::read_to_string(format!("/proc/{id}/comm"))
+                    .is_ok_and(|name| name.trim() == "yinglong-agent")
+            });
+            if let Some(id) = of_agent {
+                return id.parse().ok();
+            }
+            let below = fs::read_dir(&group).into_iter().flatten().flatten();
+            groups.extend(below.map(|entry| entry.path()).filter(|path| path.is_dir()));
+        }
+        None
     }
 
     /// Lets a shell do something on the host, in a control group that the agent's hooks cover.
@@ -173,7 +185,9 @@ fn under_the_unit_we_ship_every_sensor_observes() {
     }
 
     // It is hardened indeed.
-    let status = fs::read_to_string(format!("/proc/{}/status", systemd.agent().unwrap())).unwrap();
+    let agent = systemd.agent();
+    let agent = agent.unwrap_or_else(|| panic!("the agent has ended\n{}", systemd.said()));
+    let status = fs::read_to_string(format!("/proc/{agent}/status")).unwrap();
     let line = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         line.unwrap_or_default().trim().to_owned()
