@@ -37,6 +37,7 @@
 #define JOURNAL_NOTE_BYTES 64
 
 #define SOCK_OPS_TCP_CONNECT_CB 3
+#define PEER_ISN_READINGS 4
 
 enum network_record_type {
 	RECORD_CONNECT = 16,
@@ -155,12 +156,18 @@ struct {
 	__type(value, struct owner);
 } connecting SEC(".maps");
 
-/* Established and not yet accepted sockets: since when. */
+/* What the handshake of a socket told that was not accepted yet. */
+struct handshake {
+	__u64 ended_ns;
+	__u32 isn;
+	__u32 reserved;
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, PENDING_SOCKETS);
 	__type(key, __u64);
-	__type(value, __u64);
+	__type(value, struct handshake);
 } unaccepted SEC(".maps");
 
 /* UDP flows: when last reported. */
@@ -336,12 +343,22 @@ static __always_inline bool name_ends(struct connection_record *record, const st
 
 /*
  * The peer's initial sequence number of an accepted connection: bytes_received counts everything
- * rcv_nxt went past after the SYN, a FIN included (tcp_rcv_nxt_update).
+ * rcv_nxt went past after the SYN, a FIN included (tcp_rcv_nxt_update). The two are written one
+ * after the other: who does not hold the socket while data arrives on another CPU may see one
+ * without the other, and reads until two readings agree.
  */
 static __always_inline __u32 peer_isn(const struct sock *sk)
 {
 	const struct tcp_sock *tcp = (const struct tcp_sock *)sk;
-	return BPF_CORE_READ(tcp, rcv_nxt) - 1 - (__u32)BPF_CORE_READ(tcp, bytes_received);
+	__u32 isn = 0;
+
+	for (int i = 0; i < PEER_ISN_READINGS; i++) {
+		__u32 before = isn;
+		isn = BPF_CORE_READ(tcp, rcv_nxt) - 1 - (__u32)BPF_CORE_READ(tcp, bytes_received);
+		if (i > 0 && isn == before)
+			break;
+	}
+	return isn;
 }
 
 static __always_inline void report_attempt(const struct sock *sk, struct owner *owner)
@@ -396,13 +413,16 @@ static __always_inline void handshake_ends(const struct sock *sk)
 {
 	struct connection_record record = {};
 	__u64 key = (__u64)sk;
-	__u64 now = bpf_ktime_get_boot_ns();
+	struct handshake handshake = {
+		.ended_ns = bpf_ktime_get_boot_ns(),
+		.isn = peer_isn(sk),
+	};
 
-	bpf_map_update_elem(&unaccepted, &key, &now, BPF_ANY);
+	bpf_map_update_elem(&unaccepted, &key, &handshake, BPF_ANY);
 	if (!name_ends(&record, sk))
 		return;
-	record.isn = peer_isn(sk);
-	record.established_ns = now;
+	record.isn = handshake.isn;
+	record.established_ns = handshake.ended_ns;
 	send(&record, RECORD_ESTABLISHED);
 }
 
@@ -453,12 +473,15 @@ static __always_inline void accepted(const struct sock *sk)
 	struct owner owner = {};
 	describe_current(&owner);
 	name_owner(&record, &owner);
-	record.isn = peer_isn(sk);
 	__u64 key = (__u64)sk;
-	__u64 *since = bpf_map_lookup_elem(&unaccepted, &key);
-	if (since) {
-		record.established_ns = *since;
+	struct handshake *handshake = bpf_map_lookup_elem(&unaccepted, &key);
+	if (handshake) {
+		/* Read while the socket was held, so the same that the handshake was reported with. */
+		record.isn = handshake->isn;
+		record.established_ns = handshake->ended_ns;
 		bpf_map_delete_elem(&unaccepted, &key);
+	} else {
+		record.isn = peer_isn(sk);
 	}
 	send(&record, RECORD_ACCEPT);
 }
