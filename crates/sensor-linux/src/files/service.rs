@@ -292,8 +292,8 @@ impl Run {
         if let Some(ticked) = self.ticked {
             wait = wait.min((ticked + TICK).saturating_duration_since(now));
         }
-        let links = service.fanotify.as_ref();
-        let links = links.and_then(|fanotify| fanotify.deadline(now));
+        let fanotify = service.fanotify.as_ref();
+        let links = fanotify.and_then(|fanotify| fanotify.deadline(now));
         let deadlines = [
             self.coalescer.deadline(),
             self.delivery.deadline(),
@@ -309,14 +309,16 @@ impl Run {
         if eager {
             wait = Duration::ZERO;
         }
-        let mut fds = vec![PollFd::new(self.worker.fd(), PollFlags::POLLIN)];
+        let wanted = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut fds = vec![wanted(self.worker.fd())];
+        fds.extend(fanotify.and_then(Fanotify::search).map(wanted));
+        let others = fds.len();
         if !busy {
             let sources = [
-                service.fanotify.as_ref().map(Fanotify::fd),
+                fanotify.map(Fanotify::fd),
                 service.inotify.as_ref().map(Inotify::fd),
             ];
-            let sources = sources.into_iter().flatten();
-            fds.extend(sources.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            fds.extend(sources.into_iter().flatten().map(wanted));
         }
         // Rounded up: a deadline a fraction of a millisecond away is not waited for in circles.
         let millis = wait.as_nanos().div_ceil(1_000_000);
@@ -326,7 +328,7 @@ impl Run {
             Err(error) => return Err(os("wait for file changes")(error.into())),
         }
         let ready = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
-        Ok(busy || fds.iter().skip(1).any(ready))
+        Ok(busy || fds.iter().skip(others).any(ready))
     }
 
     /// Takes what sources reported, and what arrived directories hold.

@@ -18,6 +18,7 @@
 use std::{
     collections::{HashMap, HashSet},
     hash::{BuildHasher, RandomState},
+    os::fd::BorrowedFd,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -90,8 +91,6 @@ impl Links {
     const REST: u32 = 20;
     /// How long to wait when no thread is to be had.
     const NO_THREAD: Duration = Duration::from_secs(1);
-    /// How soon an answer is looked for.
-    const LOOK: Duration = Duration::from_millis(10);
 
     pub(super) fn new() -> Self {
         Self {
@@ -229,10 +228,15 @@ impl Links {
         }
     }
 
-    /// When [`Links::tick`] wants to be called.
+    /// Becomes readable when the search in progress has ended.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.search.as_ref().map(Search::fd)
+    }
+
+    /// When [`Links::tick`] wants to be called; besides, when a search has ended.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         if self.search.is_some() {
-            return Some(now + Self::LOOK);
+            return None;
         }
         let wanted = self.stale || self.sought.values().any(|sought| !sought.asked);
         wanted.then(|| self.rest_until.unwrap_or(now))

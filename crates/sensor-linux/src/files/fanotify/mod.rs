@@ -207,7 +207,12 @@ impl Fanotify {
         answer
     }
 
-    /// When [`Fanotify::tick`] wants to be called.
+    /// Becomes readable when a search for names has ended.
+    pub(super) fn search(&self) -> Option<BorrowedFd<'_>> {
+        self.links.fd()
+    }
+
+    /// When [`Fanotify::tick`] wants to be called; besides, when a search for names has ended.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         self.links.deadline(now)
     }

@@ -4,7 +4,11 @@ use std::{
     collections::{HashMap, HashSet},
     fs,
     hash::{BuildHasher, RandomState},
-    os::unix::fs::MetadataExt,
+    io::PipeReader,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -39,6 +43,8 @@ pub(super) struct Found {
 #[derive(Debug)]
 pub(super) struct Search {
     answer: Receiver<Found>,
+    /// Its other end is closed by the thread when it ends.
+    end: PipeReader,
     stop: Arc<AtomicBool>,
 }
 
@@ -48,7 +54,7 @@ impl Search {
     /// Names told by one search.
     const MOST_FOUND: usize = 4_096;
 
-    /// `None` when there are no threads to be had.
+    /// `None` when there are no threads or descriptors to be had.
     pub(super) fn start(
         scope: Arc<Scope>,
         wanted: Vec<Wanted>,
@@ -56,6 +62,7 @@ impl Search {
     ) -> Option<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (sender, answer) = sync_channel(1);
+        let (end, ending) = std::io::pipe().ok()?;
         let stop_too = Arc::clone(&stop);
         thread::Builder::new()
             .name("file-links".to_owned())
@@ -63,9 +70,15 @@ impl Search {
                 let found = search(&scope, wanted, &hasher, &stop_too);
                 // It fails when nobody waits for it any more.
                 let _ = sender.send(found);
+                drop(ending);
             })
             .ok()?;
-        Some(Self { answer, stop })
+        Some(Self { answer, end, stop })
+    }
+
+    /// Becomes readable when the search has ended.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.end.as_fd()
     }
 
     /// What was found, once, when the search has ended.
@@ -202,5 +215,15 @@ mod tests {
         );
         let stopped = search(&scope, Vec::new(), &hasher, &AtomicBool::new(true));
         assert!(stopped.names.is_empty() && stopped.watched.is_empty());
+    }
+
+    #[test]
+    fn a_search_that_ends_wakes_who_waits_for_it() {
+        let place = tempfile::tempdir().unwrap();
+        let entry = format!("{}/*", place.path().display());
+        let scope = Arc::new(Scope::new(&[entry], &[], Path::to_owned));
+        let search = Search::start(scope, Vec::new(), RandomState::new()).unwrap();
+        assert!(crate::ring::wait_for_any([Some(search.fd())], Duration::from_secs(60)).unwrap());
+        assert!(search.answer().is_some());
     }
 }
