@@ -520,10 +520,11 @@ int on_accept4(struct trace_event_raw_sys_exit *context)
  * since 6.10, where it is not loaded.
  */
 SEC("fexit/inet_csk_accept")
-int BPF_PROG(on_csk_accept, struct sock *listener, int flags, int *error, bool kern,
+int BPF_PROG(on_csk_accept, struct sock *listener, int flags, int *error, __u64 kern,
 	     struct sock *sk)
 {
-	if (!kern)
+	/* A bool: what is above its byte in the register is not defined. */
+	if (!(__u8)kern)
 		accepted(sk);
 	return 0;
 }
