@@ -1,6 +1,10 @@
 //! Compiles every program of `bpf/`; needs clang (Debian: clang).
 
-use std::{env, path::PathBuf};
+use std::{
+    env, fs,
+    hash::{DefaultHasher, Hasher as _},
+    path::PathBuf,
+};
 
 use libbpf_cargo::SkeletonBuilder;
 
@@ -11,6 +15,7 @@ fn main() {
     println!("cargo:rerun-if-changed={}", bpf.display());
     // Set by `script/fuzz`.
     println!("cargo:rustc-check-cfg=cfg(fuzzing)");
+    let mut all = DefaultHasher::new();
     for (object, name, raw) in [
         ("process", "process", false),
         ("process_raw", "process", true),
@@ -29,9 +34,10 @@ fn main() {
         if raw {
             arguments.push("-DRAW_TRACEPOINTS".into());
         }
+        let object = out.join(format!("{object}.bpf.o"));
         SkeletonBuilder::new()
             .source(&source)
-            .obj(out.join(format!("{object}.bpf.o")))
+            .obj(&object)
             .clang_args(arguments)
             .build()
             .unwrap_or_else(|error| {
@@ -40,5 +46,8 @@ fn main() {
                     source.display()
                 )
             });
+        all.write(&fs::read(&object).expect("it was just compiled"));
     }
+    // By which programs are recognized that another build of the agent has loaded.
+    println!("cargo:rustc-env=YINGLONG_PROGRAMS={:016x}", all.finish());
 }

@@ -19,9 +19,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{btf::Btf, ring::Ring};
 
+/// Of all compiled programs together.
+const BUILD: &str = env!("YINGLONG_PROGRAMS");
+
 /// Kernel ids of everything a sensor attached. Ids are unique until the next boot.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BpfIds {
+    /// Of which build the programs are: those of another one have other maps and records.
+    #[serde(default)]
+    pub build: String,
     /// Map ids by the map's name in the object.
     pub maps: BTreeMap<String, u32>,
     /// Link ids.
@@ -57,12 +63,20 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// Another build of the agent has loaded them; load anew.
+    #[error("the programs are those of another build of the agent")]
+    Foreign,
     /// A descriptor could not be duplicated.
     #[error("no file descriptor is left; raise the limit of open files")]
     Descriptors(#[source] std::io::Error),
 }
 
 impl Error {
+    fn is_interruption(&self) -> bool {
+        matches!(self, Self::Refused { source, .. }
+            if source.kind() == libbpf_rs::ErrorKind::WouldBlock)
+    }
+
     /// The error and what to do about it, in words.
     pub(crate) fn advice(&self) -> String {
         match self {
@@ -151,7 +165,7 @@ impl Attached {
     /// [`Error::Refused`] naming the step.
     pub fn load<L: IntoIterator<Item = OwnedFd>>(
         object: &[u8],
-        configure: impl FnOnce(&mut OpenObject) -> libbpf_rs::Result<()>,
+        configure: impl FnMut(&mut OpenObject) -> libbpf_rs::Result<()>,
         attach: impl FnMut(&ProgramMut<'_>) -> libbpf_rs::Result<L>,
     ) -> Result<Self, Error> {
         Self::load_with_spare(object, &[], configure, attach)
@@ -164,7 +178,7 @@ impl Attached {
     pub fn load_with_spare<L: IntoIterator<Item = OwnedFd>>(
         object: &[u8],
         spare: &[&str],
-        configure: impl FnOnce(&mut OpenObject) -> libbpf_rs::Result<()>,
+        configure: impl FnMut(&mut OpenObject) -> libbpf_rs::Result<()>,
         attach: impl FnMut(&ProgramMut<'_>) -> libbpf_rs::Result<L>,
     ) -> Result<Self, Error> {
         Self::load_with_types(object, spare, &Btf::Kernel, configure, attach)
@@ -172,14 +186,36 @@ impl Attached {
 
     /// The same, relocated with these types.
     ///
+    /// The kernel gives up checking a program when a signal comes for the thread; on a busy host that
+    /// may be so more often than libbpf tries, so it is tried again here.
+    ///
     /// # Errors
     /// As [`Attached::load`].
     pub fn load_with_types<L: IntoIterator<Item = OwnedFd>>(
         object: &[u8],
         spare: &[&str],
         types: &Btf,
-        configure: impl FnOnce(&mut OpenObject) -> libbpf_rs::Result<()>,
+        mut configure: impl FnMut(&mut OpenObject) -> libbpf_rs::Result<()>,
         mut attach: impl FnMut(&ProgramMut<'_>) -> libbpf_rs::Result<L>,
+    ) -> Result<Self, Error> {
+        const ATTEMPTS: usize = 5;
+        let mut attempt = || Self::load_once(object, spare, types, &mut configure, &mut attach);
+        let mut loaded = attempt();
+        for _ in 1..ATTEMPTS {
+            match &loaded {
+                Err(error) if error.is_interruption() => loaded = attempt(),
+                _ => break,
+            }
+        }
+        loaded
+    }
+
+    fn load_once<L: IntoIterator<Item = OwnedFd>>(
+        object: &[u8],
+        spare: &[&str],
+        types: &Btf,
+        configure: &mut impl FnMut(&mut OpenObject) -> libbpf_rs::Result<()>,
+        attach: &mut impl FnMut(&ProgramMut<'_>) -> libbpf_rs::Result<L>,
     ) -> Result<Self, Error> {
         libbpf_rs::set_print(Some((PrintLevel::Warn, |_, text| {
             tracing::debug!(target: "libbpf", "{}", text.trim_end());
@@ -199,7 +235,10 @@ impl Attached {
             maps: BTreeMap::new(),
             spare: BTreeMap::new(),
             _links: Vec::new(),
-            ids: BpfIds::default(),
+            ids: BpfIds {
+                build: BUILD.to_owned(),
+                ..BpfIds::default()
+            },
         };
         for program in loaded.progs_mut() {
             if !program.autoload() {
@@ -227,8 +266,11 @@ impl Attached {
     /// Takes over what another process loaded; nothing is attached again.
     ///
     /// # Errors
-    /// [`Error::Gone`] when the kernel has let go of it: load anew.
+    /// [`Error::Gone`] when the kernel has let go of it, [`Error::Foreign`] after an update: load anew.
     pub fn adopt(ids: &BpfIds) -> Result<Self, Error> {
+        if ids.build != BUILD {
+            return Err(Error::Foreign);
+        }
         let links = ids.links.iter().map(|&id| open_link(id));
         let mut attached = Self {
             maps: BTreeMap::new(),
@@ -420,4 +462,18 @@ fn own(fd: i32, what: &'static str, id: u32) -> Result<OwnedFd, Error> {
     }
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_of_another_build_are_not_adopted() {
+        let ids = BpfIds {
+            build: "another".to_owned(),
+            ..BpfIds::default()
+        };
+        assert!(matches!(Attached::adopt(&ids), Err(Error::Foreign)));
+    }
 }

@@ -170,7 +170,7 @@ fn what_a_process_used_is_told() {
         return;
     };
     let (outlet, marker) = (Recorder::default(), marker("usage"));
-    let running = start_with(opened.sensor, &outlet, all_ends());
+    let running = start_with(opened.sensor, outlet.clone(), all_ends());
     // The switch is in force once an end is told.
     let first = format!("{marker} first");
     until(|| {
@@ -205,7 +205,7 @@ fn of_the_agents_own_children_only_faults_are_told() {
         return;
     };
     let (outlet, marker) = (Recorder::default(), marker("own"));
-    let running = start_with(opened.sensor, &outlet, all_ends());
+    let running = start_with(opened.sensor, outlet.clone(), all_ends());
     let sh = fs::canonicalize("/bin/sh").unwrap();
     let all = || {
         let books = outlet.books.lock().unwrap();
@@ -248,7 +248,7 @@ fn killed(test: &str, when: Killed) {
     let (outlet, marker) = (Recorder::default(), marker(test));
     let ids = opened.ids.unwrap();
     let held = hold(&ids).unwrap();
-    let running = start_with(opened.sensor, &outlet, all_ends());
+    let running = start_with(opened.sensor, outlet.clone(), all_ends());
     let first = format!("{marker} first");
     assert!(until(|| {
         run("/bin/sh", &["-c", ":", "sh", &marker, "first"]);
@@ -275,7 +275,7 @@ fn killed(test: &str, when: Killed) {
     let opened = open(Tree::default(), Accounts::default(), options).unwrap();
     drop(held);
     let outlet = outlet.reopened();
-    let running = start_with(opened.sensor, &outlet, all_ends());
+    let running = start_with(opened.sensor, outlet.clone(), all_ends());
     storm(100);
     // An execution that the killed reader secured is not told to its successor again, who then does
     // not know the command line of what ended.

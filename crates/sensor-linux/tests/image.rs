@@ -193,7 +193,7 @@ fn an_image_above_the_limit_says_so() {
         },
         ..AgentConfig::default()
     };
-    let running = start_with(opened.sensor, &outlet, config);
+    let running = start_with(opened.sensor, outlet.clone(), config);
     run("/bin/true", &[&marker]);
     let process = only(outlet.wait(&marker, 1));
     running.stop().1.unwrap();

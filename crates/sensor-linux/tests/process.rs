@@ -28,6 +28,13 @@ use self::support::{
     start,
 };
 
+/// Copied by another process: a child that another test starts meanwhile would hold the file open for
+/// writing, and it could not be executed.
+fn copy_of_true(to: &std::path::Path) {
+    let copied = Command::new("cp").arg("/bin/true").arg(to).status();
+    assert!(copied.unwrap().success());
+}
+
 #[test]
 fn m01_every_one_of_2000_executions_is_reported_with_its_parent() {
     let test = "m01_every_one_of_2000_executions_is_reported_with_its_parent";
@@ -151,7 +158,7 @@ fn m03_scripts_memory_files_and_changed_credentials_are_told_apart() {
     assert!(relative.unwrap().success());
 
     let copy = folder.path().join("setuid");
-    fs::copy("/bin/true", &copy).unwrap();
+    copy_of_true(&copy);
     std::os::unix::fs::chown(&copy, Some(1), Some(1)).unwrap();
     fs::set_permissions(&copy, PermissionsExt::from_mode(0o4755)).unwrap();
     Command::new(&copy)
@@ -160,7 +167,7 @@ fn m03_scripts_memory_files_and_changed_credentials_are_told_apart() {
         .unwrap();
 
     let gone = folder.path().join("gone");
-    fs::copy("/bin/true", &gone).unwrap();
+    copy_of_true(&gone);
     let open = fs::File::open(&gone).unwrap();
     fs::remove_file(&gone).unwrap();
     let fd = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&open));

@@ -9,23 +9,22 @@
 #[allow(dead_code, reason = "shared by the tests of several sensors")]
 mod support;
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::Command,
-    sync::{Arc, Condvar, Mutex},
-};
+use std::{fs, process::Command};
 
 use libbpf_rs::{MapCore as _, MapFlags, MapHandle};
 use yinglong_model::{DropReason, EventData, Observation, config::AgentConfig, ledger::Origin};
-use yinglong_sensor::{Context, Error, Outlet};
 use yinglong_sensor_linux::{
     accounts::Accounts,
     process::{BpfIds, Opened, Options, Source, hold, open},
     tree::Tree,
 };
 
-use self::support::{Killed, Recorder, start, until};
+use self::support::{
+    Killed, Recorder,
+    gate::Gate,
+    group::{Group, marker},
+    start, start_with, until,
+};
 
 const RING_BYTES: usize = 1 << 20;
 /// Executions of whoever makes noise, and how long their command lines are.
@@ -52,37 +51,6 @@ fn options(ring_bytes: usize) -> Options {
         source: Source::Ebpf,
         ring_bytes,
         ..Options::default()
-    }
-}
-
-fn marker(test: &str) -> String {
-    format!("yinglong-{test}-{}", std::process::id())
-}
-
-/// A control group of version 2, which goes with the value.
-struct Group(PathBuf);
-
-impl Group {
-    fn new(name: &str) -> Result<Self, String> {
-        let mounts = fs::read_to_string("/proc/self/mounts").map_err(|error| error.to_string())?;
-        let root = mounts
-            .lines()
-            .map(|line| line.split(' ').collect::<Vec<_>>())
-            .find_map(|words| (words.get(2) == Some(&"cgroup2")).then(|| words[1].to_owned()))
-            .ok_or("no control groups of version 2")?;
-        let path = PathBuf::from(root).join(marker(name));
-        fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Self(path))
-    }
-
-    fn name(&self) -> String {
-        format!("/{}", self.0.file_name().unwrap().to_str().unwrap())
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
     }
 }
 
@@ -165,7 +133,7 @@ fn a_control_group_that_floods_the_ring_hides_nothing_of_another() {
         Err(reason) => return eprintln!("SKIPPED {test}: {reason}"),
     };
     let shell = || Command::new("/bin/sh");
-    let path = |group: &Group| group.0.to_str().unwrap().to_owned();
+    let path = |group: &Group| group.path().to_owned();
     let Some(outlet) = hidden(
         test,
         |marker| repeat(shell(), &path(&noisy), NOISE, marker, NOISE_BYTES),
@@ -223,41 +191,6 @@ fn without_control_groups_a_process_namespace_that_floods_the_ring_hides_nothing
     assert!(books.lost_of.keys().any(named), "{:?}", books.lost_of);
 }
 
-/// An outlet whose commits wait while the gate is closed: a reader that was stopped.
-struct Gated {
-    outlet: Recorder,
-    gate: Arc<(Mutex<bool>, Condvar)>,
-}
-
-impl Outlet for Gated {
-    fn emit(&mut self, observation: Observation) {
-        self.outlet.emit(observation);
-    }
-
-    fn lose(&mut self, reason: DropReason, count: u64) {
-        self.outlet.lose(reason, count);
-    }
-
-    fn filtered(&mut self, count: u64) {
-        self.outlet.filtered(count);
-    }
-
-    fn mark(&mut self, name: &str, value: String) {
-        self.outlet.mark(name, value);
-    }
-
-    fn marked(&self, name: &str) -> Option<String> {
-        self.outlet.marked(name)
-    }
-
-    fn commit(&mut self) -> Result<(), Error> {
-        let (open, opened) = &*self.gate;
-        let is_open = open.lock().unwrap();
-        drop(opened.wait_while(is_open, |open| !*open).unwrap());
-        self.outlet.commit()
-    }
-}
-
 #[test]
 fn a_reader_that_is_stopped_in_a_storm_loses_an_exactly_known_number() {
     let test = "a_reader_that_is_stopped_in_a_storm_loses_an_exactly_known_number";
@@ -271,18 +204,8 @@ fn a_reader_that_is_stopped_in_a_storm_loses_an_exactly_known_number() {
         return;
     };
     let (ids, outlet) = (opened.ids.unwrap(), Recorder::default());
-    let gate = Arc::new((Mutex::new(true), Condvar::new()));
-    let context = Context::default();
-    context.set_config(AgentConfig::default());
-    let (theirs, mut gated) = (
-        context.clone(),
-        Gated {
-            outlet: outlet.clone(),
-            gate: Arc::clone(&gate),
-        },
-    );
-    let mut sensor = opened.sensor;
-    let thread = std::thread::spawn(move || sensor.run(&theirs, &mut gated));
+    let gate = Gate::default();
+    let running = start_with(opened.sensor, gate.before(&outlet), AgentConfig::default());
     let marker = marker("stopped");
     repeat(
         Command::new("/bin/sh"),
@@ -293,14 +216,12 @@ fn a_reader_that_is_stopped_in_a_storm_loses_an_exactly_known_number() {
     );
     assert_eq!(outlet.wait(&format!("{marker}-before 0"), 1).len(), 1);
 
-    *gate.0.lock().unwrap() = false;
+    gate.close();
     // More than the ring of 8 MiB holds.
     repeat(Command::new("/bin/sh"), "", 700, &marker, 20_000);
-    *gate.0.lock().unwrap() = true;
-    gate.1.notify_all();
+    gate.open();
     let balanced = balances(&ids, &outlet);
-    context.stop();
-    thread.join().unwrap().unwrap();
+    running.stop().1.unwrap();
     let lost = outlet.lost();
     assert!(balanced, "{} of {lost:?}", tried(&ids));
     assert!(lost.values().sum::<u64>() > 100, "{lost:?}");

@@ -363,7 +363,7 @@ fn calls_of_32_bit_programs_are_told_while_they_are_wanted() {
         },
         ..AgentConfig::default()
     };
-    let running = start_with(opened.sensor, &outlet, wanted(true));
+    let running = start_with(opened.sensor, outlet.clone(), wanted(true));
     ready(&outlet);
     let pid = played(&compat);
     let seen = seen(&outlet, pid);
@@ -402,7 +402,7 @@ fn nothing_is_told_while_the_switch_is_off() {
         },
         ..AgentConfig::default()
     };
-    let running = start_with(opened.sensor, &outlet, switched(false));
+    let running = start_with(opened.sensor, outlet.clone(), switched(false));
     ready(&outlet);
     let off = played("rights");
     running.configure(switched(true));
@@ -508,7 +508,7 @@ fn killed(test: &str, when: Killed) {
         },
         ..AgentConfig::default()
     };
-    let running = start_with(opened.sensor, &outlet, config);
+    let running = start_with(opened.sensor, outlet.clone(), config);
     let after = played("storm 100");
     assert!(until(|| outlet.syscalls(after).len() == 100));
     // What is attached only at times was taken over too.

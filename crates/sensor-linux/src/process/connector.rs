@@ -3,23 +3,19 @@
 //! It tells pids only, the rest is read from `/proc`; a process that has ended by then is reported
 //! with what its parent tells. What the socket's queue loses is estimated.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::{Duration, Instant},
-};
+use std::collections::{HashMap, HashSet};
 
-use yinglong_model::{
-    DropReason, Observation, ProcessKey, config::Client, event::Process, host::SensorStatus,
-};
-use yinglong_sensor::{Context, Error, Outlet, Sensor};
+use yinglong_model::{DropReason, Observation, ProcessKey, config::Client, event::Process};
+use yinglong_sensor::{Context, Error, Outlet};
 
 use super::{
     Options,
     batch::Batch,
     clock::since_boot_ns,
     convert::Converter,
-    end, gap,
+    end,
     hashing::{Hashing, Wanted},
+    lesser::{Lesser, Rounds},
     netlink::{Gaps, Kind, Message, Received, Socket},
     record::{End, Image},
     snapshot::{self, Snapshot},
@@ -29,15 +25,11 @@ use crate::{
     tree::{Tree, read_stat},
 };
 
-/// Name in the status.
-pub(super) const SOURCE: &str = "proc-connector";
-
 /// A storm of 3,000 processes fits; the default of the system loses most of it.
 const BUFFER_BYTES: usize = 8 << 20;
 const BATCH: usize = 500;
 /// Parents remembered for processes that end before they are looked at.
 const PARENTS_MAX: usize = 32_768;
-const FORKS_EVERY: Duration = Duration::from_secs(1);
 
 /// Listens to the connector.
 #[derive(Debug)]
@@ -48,9 +40,6 @@ pub(super) struct Connector {
     excluded: HashSet<u32>,
     parents: HashMap<u32, u32>,
     gaps: Gaps,
-    reason: String,
-    watched: bool,
-    running: bool,
 }
 
 impl Connector {
@@ -59,7 +48,7 @@ impl Connector {
         accounts: Accounts,
         options: &Options,
         reason: &str,
-    ) -> Result<Self, Error> {
+    ) -> Result<Lesser<Self>, Error> {
         let socket = Socket::open(BUFFER_BYTES).map_err(|source| Error::Os {
             what: "cannot listen to the process connector; run the agent as root, or with \
                    CAP_NET_ADMIN, on a kernel built with CONFIG_PROC_EVENTS=y"
@@ -67,45 +56,16 @@ impl Connector {
             source,
         })?;
         tree.scan(since_boot_ns());
-        Ok(Self {
+        let connector = Self {
             socket,
             converter: Converter::new(tree, accounts),
             hashing: super::start_hashing(options)?,
             excluded: options.excluded_pids.iter().copied().collect(),
             parents: HashMap::new(),
             gaps: Gaps::default(),
-            reason: format!("{reason}; processes that end at once are reported without details"),
-            watched: false,
-            running: false,
-        })
-    }
-
-    fn watch(&mut self, context: &Context, outlet: &mut dyn Outlet) -> Result<(), Error> {
-        let boot = gap::boot_id();
-        if !self.watched {
-            gap::account(outlet, &boot);
-            outlet.commit()?;
-            self.watched = true;
-        }
-        let mut forks_marked = Instant::now();
-        while !context.stopping() {
-            self.socket
-                .wait(Context::PATIENCE)
-                .map_err(|source| broken("wait for", source))?;
-            self.converter.refresh();
-            let delivered = self.receive(outlet, &context.config().client)?;
-            let lost = self.gaps.take_lost();
-            outlet.lose(DropReason::QueueOverflow, lost);
-            if delivered + lost > 0 {
-                if forks_marked.elapsed() >= FORKS_EVERY {
-                    forks_marked = Instant::now();
-                    gap::mark(outlet, &boot);
-                }
-                outlet.commit()?;
-            }
-        }
-        gap::mark(outlet, &boot);
-        outlet.commit()
+        };
+        let reason = format!("{reason}; processes that end at once are reported without details");
+        Ok(Lesser::new(connector, reason))
     }
 
     /// Takes what the socket has, up to a batch; answers how many executions that were.
@@ -215,6 +175,21 @@ impl Connector {
     }
 }
 
+impl Rounds for Connector {
+    const SOURCE: &'static str = "proc-connector";
+
+    fn round(&mut self, context: &Context, outlet: &mut dyn Outlet) -> Result<bool, Error> {
+        self.socket
+            .wait(Context::PATIENCE)
+            .map_err(|source| broken("wait for", source))?;
+        self.converter.refresh();
+        let delivered = self.receive(outlet, &context.config().client)?;
+        let lost = self.gaps.take_lost();
+        outlet.lose(DropReason::QueueOverflow, lost);
+        Ok(delivered + lost > 0)
+    }
+}
+
 /// What a message says.
 enum Taken {
     /// Also the content that was executed, if it could be told, and where it may be found.
@@ -234,28 +209,5 @@ fn broken(what: &str, source: std::io::Error) -> Error {
     Error::Os {
         what: format!("cannot {what} messages of the process connector"),
         source,
-    }
-}
-
-impl Sensor for Connector {
-    fn stream(&self) -> &'static str {
-        super::STREAM
-    }
-
-    fn status(&self) -> SensorStatus {
-        SensorStatus {
-            stream: super::STREAM.into(),
-            source: SOURCE.into(),
-            running: self.running,
-            reason: self.reason.clone(),
-        }
-    }
-
-    fn run(&mut self, context: &Context, outlet: &mut dyn Outlet) -> Result<(), Error> {
-        self.running = true;
-        outlet.status(self.status());
-        let result = self.watch(context, outlet);
-        self.running = false;
-        result
     }
 }

@@ -88,8 +88,6 @@ impl Ebpf {
             Attached::adopt(ids)
                 .inspect_err(|error| tracing::info!(%error, "cannot adopt, loading anew"))
                 .ok()
-                // Those of an earlier version of the agent have other records.
-                .filter(|attached| attached.map("settings").is_some())
         });
         let was_adopted = adopted.is_some();
         let attached = match adopted {
@@ -301,25 +299,8 @@ impl Sensor for Ebpf {
     }
 }
 
-/// Loads and attaches. The kernel gives up checking a program when a signal comes for the thread; on
-/// a busy host that may be so more often than libbpf tries.
+/// Loads and attaches.
 fn load(ring_bytes: usize, types: &Btf) -> Result<Attached, Error> {
-    const ATTEMPTS: usize = 5;
-    let interrupted = |error: &attached::Error| {
-        matches!(error, attached::Error::Refused { source, .. }
-            if source.kind() == libbpf_rs::ErrorKind::WouldBlock)
-    };
-    let mut loaded = try_load(ring_bytes, types);
-    for _ in 1..ATTEMPTS {
-        match &loaded {
-            Err(error) if interrupted(error) => loaded = try_load(ring_bytes, types),
-            _ => break,
-        }
-    }
-    loaded.map_err(|error| unavailable(error.advice()))
-}
-
-fn try_load(ring_bytes: usize, types: &Btf) -> Result<Attached, attached::Error> {
     let object = match types {
         Btf::Kernel => &OBJECT.0,
         Btf::File(_) => &RAW_OBJECT.0,
@@ -344,6 +325,7 @@ fn try_load(ring_bytes: usize, types: &Btf) -> Result<Attached, attached::Error>
         },
         |program| attached::link(&program.attach()?).map(Some),
     )
+    .map_err(|error| unavailable(error.advice()))
 }
 
 /// Leaves the agent's own processes, and what they start, out of the reports (M07).

@@ -27,6 +27,7 @@ mod end;
 mod environ;
 mod gap;
 mod hashing;
+mod lesser;
 mod netlink;
 mod poll;
 mod record;
@@ -36,6 +37,7 @@ use std::{path::PathBuf, time::Duration};
 
 use yinglong_sensor::{Error, Sensor};
 
+use self::{audit::Audit as AuditRecords, connector::Connector, lesser::Rounds as _, poll::Poll};
 pub(crate) use self::{
     books::{Audit, Books, Counted},
     clock::Clock,
@@ -86,9 +88,9 @@ impl Source {
         match name {
             ebpf::SOURCE => Self::Ebpf,
             ebpf::FILE_SOURCE => Self::EbpfBtfFile,
-            audit::SOURCE => Self::Audit,
-            connector::SOURCE => Self::ProcConnector,
-            poll::SOURCE => Self::ProcPoll,
+            AuditRecords::SOURCE => Self::Audit,
+            Connector::SOURCE => Self::ProcConnector,
+            Poll::SOURCE => Self::ProcPoll,
             _ => Self::Automatic,
         }
     }
@@ -162,7 +164,7 @@ pub fn open(tree: Tree, accounts: Accounts, options: Options) -> Result<Opened, 
             }
             reasons.push(chain(&error));
             Err(Error::Unavailable {
-                source_name: poll::SOURCE,
+                source_name: Poll::SOURCE,
                 reason: reasons.join("; "),
             })
         }
@@ -181,11 +183,9 @@ fn open_lesser(
 ) -> Result<Opened, Error> {
     let (tree, accounts) = (tree.clone(), accounts.clone());
     let sensor: Box<dyn Sensor> = match source {
-        Source::Audit => Box::new(audit::Audit::open(tree, accounts, options, reason)?),
-        Source::ProcConnector => {
-            Box::new(connector::Connector::open(tree, accounts, options, reason)?)
-        }
-        _ => Box::new(poll::Poll::open(tree, accounts, options, reason)?),
+        Source::Audit => Box::new(AuditRecords::open(tree, accounts, options, reason)?),
+        Source::ProcConnector => Box::new(Connector::open(tree, accounts, options, reason)?),
+        _ => Box::new(Poll::open(tree, accounts, options, reason)?),
     };
     Ok(Opened { sensor, ids: None })
 }

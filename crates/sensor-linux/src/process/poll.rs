@@ -15,8 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use yinglong_model::{DropReason, Observation, ProcessKey, host::SensorStatus};
-use yinglong_sensor::{Context, Error, Outlet, Sensor};
+use yinglong_model::{DropReason, Observation, ProcessKey};
+use yinglong_sensor::{Context, Error, Outlet};
 
 use super::{
     Options,
@@ -24,8 +24,8 @@ use super::{
     books::parse_forks,
     clock::since_boot_ns,
     convert::Converter,
-    gap,
     hashing::{Hashing, Wanted},
+    lesser::{Lesser, Rounds},
     record::Image,
     snapshot::{Snapshot, key, take},
     start_hashing,
@@ -34,9 +34,6 @@ use crate::{
     accounts::Accounts,
     tree::{Stat, Tree, read_stat},
 };
-
-/// Name in the status.
-pub(super) const SOURCE: &str = "proc-poll";
 
 /// Shortest time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -54,9 +51,8 @@ pub(super) struct Poll {
     known: HashMap<u32, Known>,
     /// The kernel's count at the last look.
     forks: Option<u64>,
-    reason: String,
-    watched: bool,
-    running: bool,
+    /// Until the next look.
+    pause: Duration,
 }
 
 /// A process at the last look.
@@ -75,7 +71,7 @@ impl Poll {
         accounts: Accounts,
         options: &Options,
         reason: &str,
-    ) -> Result<Self, Error> {
+    ) -> Result<Lesser<Self>, Error> {
         tree.scan(since_boot_ns());
         let mut poll = Self {
             converter: Converter::new(tree, accounts),
@@ -83,60 +79,21 @@ impl Poll {
             excluded: options.excluded_pids.iter().copied().collect(),
             known: HashMap::new(),
             forks: None,
-            reason: format!(
-                "{reason}; processes that end within {} ms are missed",
-                LOOK_EVERY.as_millis()
-            ),
-            watched: false,
-            running: false,
+            pause: LOOK_EVERY,
         };
         // Who runs already has not been executed before our eyes.
         let look = poll.look();
         if look.processes == 0 {
             return Err(Error::Unavailable {
-                source_name: SOURCE,
+                source_name: Self::SOURCE,
                 reason: "/proc shows no processes; it must be mounted".to_owned(),
             });
         }
-        Ok(poll)
-    }
-
-    fn watch(&mut self, context: &Context, outlet: &mut dyn Outlet) -> Result<(), Error> {
-        let boot = gap::boot_id();
-        if !self.watched {
-            gap::account(outlet, &boot);
-            outlet.commit()?;
-            self.watched = true;
-        }
-        let mut pause = LOOK_EVERY;
-        while !context.stopping() {
-            let woken = Instant::now() + pause;
-            while !context.stopping() {
-                let left = woken.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break;
-                }
-                std::thread::sleep(left.min(LOOK_EVERY));
-            }
-            let began = Instant::now();
-            self.converter.refresh();
-            let look = self.look();
-            let news = !look.executions.is_empty() || look.unseen > 0;
-            let limit_bytes = context.config().client.hash_limit_bytes;
-            let mut batch = Batch::new(outlet, &mut self.hashing, limit_bytes);
-            for (event, image, wanted) in look.executions {
-                batch.execution(event, image, |_| wanted);
-            }
-            batch.finish(|| false);
-            outlet.lose(DropReason::Unseen, look.unseen);
-            if news {
-                gap::mark(outlet, &boot);
-                outlet.commit()?;
-            }
-            pause = LOOK_EVERY.max(began.elapsed() * SHARE);
-        }
-        gap::mark(outlet, &boot);
-        outlet.commit()
+        let reason = format!(
+            "{reason}; processes that end within {} ms are missed",
+            LOOK_EVERY.as_millis()
+        );
+        Ok(Lesser::new(poll, reason))
     }
 
     /// Compares `/proc` with the last look.
@@ -241,6 +198,34 @@ impl Poll {
     }
 }
 
+impl Rounds for Poll {
+    const SOURCE: &'static str = "proc-poll";
+
+    fn round(&mut self, context: &Context, outlet: &mut dyn Outlet) -> Result<bool, Error> {
+        let woken = Instant::now() + self.pause;
+        while !context.stopping() {
+            let left = woken.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            std::thread::sleep(left.min(LOOK_EVERY));
+        }
+        let began = Instant::now();
+        self.converter.refresh();
+        let look = self.look();
+        let news = !look.executions.is_empty() || look.unseen > 0;
+        let limit_bytes = context.config().client.hash_limit_bytes;
+        let mut batch = Batch::new(outlet, &mut self.hashing, limit_bytes);
+        for (event, image, wanted) in look.executions {
+            batch.execution(event, image, |_| wanted);
+        }
+        batch.finish(|| false);
+        outlet.lose(DropReason::Unseen, look.unseen);
+        self.pause = LOOK_EVERY.max(began.elapsed() * SHARE);
+        Ok(news)
+    }
+}
+
 /// What a look found.
 #[derive(Debug, Default)]
 struct Look {
@@ -249,27 +234,4 @@ struct Look {
     executions: Vec<(Observation, Option<Image>, Wanted)>,
     /// Processes and threads that came and went.
     unseen: u64,
-}
-
-impl Sensor for Poll {
-    fn stream(&self) -> &'static str {
-        super::STREAM
-    }
-
-    fn status(&self) -> SensorStatus {
-        SensorStatus {
-            stream: super::STREAM.into(),
-            source: SOURCE.into(),
-            running: self.running,
-            reason: self.reason.clone(),
-        }
-    }
-
-    fn run(&mut self, context: &Context, outlet: &mut dyn Outlet) -> Result<(), Error> {
-        self.running = true;
-        outlet.status(self.status());
-        let result = self.watch(context, outlet);
-        self.running = false;
-        result
-    }
 }

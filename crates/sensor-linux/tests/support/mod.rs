@@ -1,5 +1,7 @@
 //! An outlet that remembers, and a sensor on a thread.
 
+pub(crate) mod gate;
+pub(crate) mod group;
 pub(crate) mod processes;
 
 use std::{
@@ -224,18 +226,18 @@ pub(crate) struct Running {
 }
 
 pub(crate) fn start(sensor: Box<dyn Sensor>, outlet: &Recorder) -> Running {
-    start_with(sensor, outlet, AgentConfig::default())
+    start_with(sensor, outlet.clone(), AgentConfig::default())
 }
 
 /// The same, with a configuration.
 pub(crate) fn start_with(
     mut sensor: Box<dyn Sensor>,
-    outlet: &Recorder,
+    mut outlet: impl Outlet + Send + 'static,
     config: AgentConfig,
 ) -> Running {
     let context = Context::default();
     context.set_config(config);
-    let (theirs, mut outlet) = (context.clone(), outlet.clone());
+    let theirs = context.clone();
     let thread = std::thread::spawn(move || {
         let result = sensor.run(&theirs, &mut outlet);
         (sensor, result)

@@ -22,8 +22,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use yinglong_model::{DropReason, Observation, ProcessKey, event::Process, host::SensorStatus};
-use yinglong_sensor::{Context, Error, Outlet, Sensor};
+use yinglong_model::{DropReason, Observation, ProcessKey, event::Process};
+use yinglong_sensor::{Context, Error, Outlet};
 
 use self::{
     netlink::{ABIS, Received, Socket, State},
@@ -34,8 +34,8 @@ use super::{
     batch::Batch,
     clock::since_boot_ns,
     convert::{Converter, terminal},
-    gap,
     hashing::{Hashing, Wanted},
+    lesser::{Lesser, Rounds},
     record::Image,
     snapshot, start_hashing,
 };
@@ -44,9 +44,6 @@ use crate::{
     text::{command_line, printable},
     tree::Tree,
 };
-
-/// Name in the status.
-pub(super) const SOURCE: &str = "audit";
 
 /// Room for the records of some thousand executions.
 const BUFFER_BYTES: usize = 16 << 20;
@@ -72,9 +69,8 @@ pub(super) struct Audit {
     hashing: Hashing,
     excluded: HashSet<u32>,
     lost: u32,
-    reason: String,
-    watched: bool,
-    running: bool,
+    asked: Instant,
+    scanned: Instant,
 }
 
 impl Audit {
@@ -84,7 +80,7 @@ impl Audit {
         accounts: Accounts,
         options: &Options,
         reason: &str,
-    ) -> Result<Self, Error> {
+    ) -> Result<Lesser<Self>, Error> {
         let mut control = Socket::open().map_err(refused)?;
         let state = control.state().map_err(refused)?;
         // The kernel notices only when it sends that an owner has ended.
@@ -102,7 +98,7 @@ impl Audit {
                 state.owner
             ),
         };
-        Ok(Self {
+        let audit = Self {
             records,
             control,
             before,
@@ -111,42 +107,10 @@ impl Audit {
             hashing: start_hashing(options)?,
             excluded: options.excluded_pids.iter().copied().collect(),
             lost: state.lost,
-            reason: format!("{reason}; {how}"),
-            watched: false,
-            running: false,
-        })
-    }
-
-    fn watch(&mut self, context: &Context, outlet: &mut dyn Outlet) -> Result<(), Error> {
-        let boot = gap::boot_id();
-        if !self.watched {
-            gap::account(outlet, &boot);
-            outlet.commit()?;
-            self.watched = true;
-        }
-        let (mut asked, mut scanned) = (Instant::now(), Instant::now());
-        while !context.stopping() {
-            self.records
-                .wait(Context::PATIENCE)
-                .map_err(|source| broken("wait for", source))?;
-            self.converter.refresh();
-            let limit_bytes = context.config().client.hash_limit_bytes;
-            let mut told = self.receive(outlet, limit_bytes)?;
-            if asked.elapsed() >= STATE_EVERY {
-                asked = Instant::now();
-                told += self.lost(outlet)?;
-                gap::mark(outlet, &boot);
-            }
-            if scanned.elapsed() >= SCAN_EVERY {
-                scanned = Instant::now();
-                self.converter.tree.scan(since_boot_ns());
-            }
-            if told > 0 {
-                outlet.commit()?;
-            }
-        }
-        gap::mark(outlet, &boot);
-        outlet.commit()
+            asked: Instant::now(),
+            scanned: Instant::now(),
+        };
+        Ok(Lesser::new(audit, format!("{reason}; {how}")))
     }
 
     /// Takes what the socket has, up to a batch; answers how many executions that were, lost ones
@@ -252,6 +216,28 @@ impl Audit {
     }
 }
 
+impl Rounds for Audit {
+    const SOURCE: &'static str = "audit";
+
+    fn round(&mut self, context: &Context, outlet: &mut dyn Outlet) -> Result<bool, Error> {
+        self.records
+            .wait(Context::PATIENCE)
+            .map_err(|source| broken("wait for", source))?;
+        self.converter.refresh();
+        let limit_bytes = context.config().client.hash_limit_bytes;
+        let mut told = self.receive(outlet, limit_bytes)?;
+        if self.asked.elapsed() >= STATE_EVERY {
+            self.asked = Instant::now();
+            told += self.lost(outlet)?;
+        }
+        if self.scanned.elapsed() >= SCAN_EVERY {
+            self.scanned = Instant::now();
+            self.converter.tree.scan(since_boot_ns());
+        }
+        Ok(told > 0)
+    }
+}
+
 fn own(control: &mut Socket, before: State) -> Result<Socket, Error> {
     if before.enabled == 2 {
         return Err(unavailable(
@@ -315,7 +301,7 @@ fn refused(source: io::Error) -> Error {
 
 fn unavailable(reason: impl Into<String>) -> Error {
     Error::Unavailable {
-        source_name: SOURCE,
+        source_name: Audit::SOURCE,
         reason: reason.into(),
     }
 }
@@ -324,28 +310,5 @@ fn broken(what: &str, source: io::Error) -> Error {
     Error::Os {
         what: format!("cannot {what} records of the kernel's audit"),
         source,
-    }
-}
-
-impl Sensor for Audit {
-    fn stream(&self) -> &'static str {
-        super::STREAM
-    }
-
-    fn status(&self) -> SensorStatus {
-        SensorStatus {
-            stream: super::STREAM.into(),
-            source: SOURCE.into(),
-            running: self.running,
-            reason: self.reason.clone(),
-        }
-    }
-
-    fn run(&mut self, context: &Context, outlet: &mut dyn Outlet) -> Result<(), Error> {
-        self.running = true;
-        outlet.status(self.status());
-        let result = self.watch(context, outlet);
-        self.running = false;
-        result
     }
 }
