@@ -157,41 +157,17 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// Loads an object as `configure` wants it, and attaches every loaded program with `attach`, which
-    /// answers the links: none to go on without, several for a program with several hooks; see
-    /// [`link`].
-    ///
-    /// # Errors
-    /// [`Error::Refused`] naming the step.
-    pub fn load<L: IntoIterator<Item = OwnedFd>>(
-        object: &[u8],
-        configure: impl FnMut(&mut OpenObject) -> libbpf_rs::Result<()>,
-        attach: impl FnMut(&ProgramMut<'_>) -> libbpf_rs::Result<L>,
-    ) -> Result<Self, Error> {
-        Self::load_with_spare(object, &[], configure, attach)
-    }
-
-    /// The same; programs named in `spare` are loaded but left for [`Attached::attach_spare`].
-    ///
-    /// # Errors
-    /// As [`Attached::load`].
-    pub fn load_with_spare<L: IntoIterator<Item = OwnedFd>>(
-        object: &[u8],
-        spare: &[&str],
-        configure: impl FnMut(&mut OpenObject) -> libbpf_rs::Result<()>,
-        attach: impl FnMut(&ProgramMut<'_>) -> libbpf_rs::Result<L>,
-    ) -> Result<Self, Error> {
-        Self::load_with_types(object, spare, &Btf::Kernel, configure, attach)
-    }
-
-    /// The same, relocated with these types.
+    /// Loads an object as `configure` wants it, relocated with `types`, and attaches every loaded
+    /// program with `attach`, which answers the links: none to go on without, several for a program
+    /// with several hooks; see [`link`]. Programs named in `spare` are loaded but left for
+    /// [`Attached::attach_spare`].
     ///
     /// The kernel gives up checking a program when a signal comes for the thread; on a busy host that
     /// may be so more often than libbpf tries, so it is tried again here.
     ///
     /// # Errors
-    /// As [`Attached::load`].
-    pub fn load_with_types<L: IntoIterator<Item = OwnedFd>>(
+    /// [`Error::Refused`] naming the step.
+    pub fn load<L: IntoIterator<Item = OwnedFd>>(
         object: &[u8],
         spare: &[&str],
         types: &Btf,

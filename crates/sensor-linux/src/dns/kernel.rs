@@ -204,7 +204,7 @@ fn load() -> Result<Attached, Error> {
     let root = File::open(root).map_err(Error::Ring)?;
     let types = Btf::find(btf::asked().as_deref()).map_err(Error::NoTypes)?;
     let mut missing = Vec::new();
-    let mut attached = Attached::load_with_types(
+    let mut attached = Attached::load(
         &OBJECT.0,
         &[],
         &types,

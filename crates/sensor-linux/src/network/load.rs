@@ -88,7 +88,7 @@ fn load_programs(plan: Plan, types: &Btf) -> Result<(Attached, Vec<Link>), Error
         missing.push("sock_ops: control groups version 2 are not mounted".to_owned());
     }
     let mut accepts = Accepts::default();
-    let mut attached = Attached::load_with_types(
+    let mut attached = Attached::load(
         object,
         &[],
         types,

@@ -310,7 +310,7 @@ fn load(ring_bytes: usize, types: &Btf) -> Result<Attached, Error> {
         .and_then(|cpus| u32::try_from(cpus).ok())
         .unwrap_or(1);
     let ring_bytes = u32::try_from(ring_bytes.next_power_of_two()).unwrap_or(8 << 20);
-    Attached::load_with_types(
+    Attached::load(
         object,
         &[],
         types,

@@ -33,7 +33,7 @@ pub(super) fn load(ring_bytes: usize, source: Source) -> Result<Attached, Error>
     let ring_bytes = u32::try_from(ring_bytes.next_power_of_two()).unwrap_or(2 << 20);
     tracefs::with(|| {
         let mut missing = Vec::new();
-        let mut attached = Attached::load_with_types(
+        let mut attached = Attached::load(
             &OBJECT.0,
             &FOR_ALL,
             &types,
