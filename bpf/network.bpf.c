@@ -343,19 +343,26 @@ static __always_inline bool name_ends(struct connection_record *record, const st
 
 /*
  * The peer's initial sequence number of an accepted connection: bytes_received counts everything
- * rcv_nxt went past after the SYN, a FIN included (tcp_rcv_nxt_update). The two are written one
- * after the other: who does not hold the socket while data arrives on another CPU may see one
- * without the other, and reads until two readings agree.
+ * rcv_nxt went past after the SYN, a FIN included (tcp_rcv_nxt_update).
  */
 static __always_inline __u32 peer_isn(const struct sock *sk)
 {
 	const struct tcp_sock *tcp = (const struct tcp_sock *)sk;
-	__u32 isn = 0;
+	return BPF_CORE_READ(tcp, rcv_nxt) - 1 - (__u32)BPF_CORE_READ(tcp, bytes_received);
+}
 
-	for (int i = 0; i < PEER_ISN_READINGS; i++) {
+/*
+ * The same for who does not hold the socket: the two are written one after the other, and while data
+ * arrives on another CPU one may be seen without the other. Reads until two readings agree.
+ */
+static __always_inline __u32 settled_peer_isn(const struct sock *sk)
+{
+	__u32 isn = peer_isn(sk);
+
+	for (int i = 1; i < PEER_ISN_READINGS; i++) {
 		__u32 before = isn;
-		isn = BPF_CORE_READ(tcp, rcv_nxt) - 1 - (__u32)BPF_CORE_READ(tcp, bytes_received);
-		if (i > 0 && isn == before)
+		isn = peer_isn(sk);
+		if (isn == before)
 			break;
 	}
 	return isn;
@@ -481,7 +488,7 @@ static __always_inline void accepted(const struct sock *sk)
 		record.established_ns = handshake->ended_ns;
 		bpf_map_delete_elem(&unaccepted, &key);
 	} else {
-		record.isn = peer_isn(sk);
+		record.isn = settled_peer_isn(sk);
 	}
 	send(&record, RECORD_ACCEPT);
 }
