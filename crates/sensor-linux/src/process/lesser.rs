@@ -8,7 +8,7 @@ use yinglong_sensor::{Context, Error, Outlet, Sensor};
 
 use super::{STREAM, gap};
 
-/// How often the count of forks is remembered while there are events.
+/// How often the count of forks is remembered, if anything was handed over since.
 const MARK_EVERY: Duration = Duration::from_secs(1);
 
 /// A source that is read in rounds.
@@ -51,13 +51,16 @@ impl<S: Rounds> Lesser<S> {
             outlet.commit()?;
             self.accounted = true;
         }
-        let mut marked = Instant::now();
+        let (mut marked, mut unmarked) = (Instant::now(), false);
         while !context.stopping() {
-            if self.source.round(context, outlet)? {
-                if marked.elapsed() >= MARK_EVERY {
-                    marked = Instant::now();
-                    gap::mark(outlet, &boot);
-                }
+            let news = self.source.round(context, outlet)?;
+            unmarked |= news;
+            let due = unmarked && marked.elapsed() >= MARK_EVERY;
+            if due {
+                (marked, unmarked) = (Instant::now(), false);
+                gap::mark(outlet, &boot);
+            }
+            if news || due {
                 outlet.commit()?;
             }
         }
