@@ -89,7 +89,7 @@ impl Links {
     const LEAST_REST: Duration = Duration::from_millis(50);
     /// A search rests this many times as long as it took.
     const REST: u32 = 20;
-    /// How long to wait when no thread is to be had.
+    /// How long to wait when no thread or descriptor is to be had.
     const NO_THREAD: Duration = Duration::from_secs(1);
 
     pub(super) fn new() -> Self {

@@ -8,8 +8,10 @@
 
 mod directories;
 mod links;
+mod other_names;
 mod parse;
 mod search;
+mod steps;
 mod sys;
 
 use std::{
@@ -18,7 +20,7 @@ use std::{
     fs, io,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::{ffi::OsStrExt, fs::MetadataExt},
+        unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -32,11 +34,11 @@ use self::{
     directories::{Directories, Directory, Verdict},
     links::{Links, Parked},
     parse::Event,
+    steps::{content_steps, exists, has_links, is_nameless, steps},
 };
 use super::{
     actors::Actors,
     change::{Actor, Batch, Kind, Note, Other, Step},
-    deep::Reach,
     mounts::{self, Mount},
     scan::Arrival,
     scope::{Look, Scope},
@@ -451,144 +453,6 @@ impl Fanotify {
         }
     }
 
-    /// A change the kernel has no name for: of a file that has none, or was opened by its handle.
-    fn take_nameless(
-        &mut self,
-        event: &Event<'_>,
-        at: Timestamp,
-        actor: FindActor<'_>,
-        batch: &mut Batch,
-    ) {
-        let Some(target) = event.target else {
-            return;
-        };
-        if event.mask & libc::FAN_ONDIR != 0 {
-            return;
-        }
-        // It is the one sign of a further name as well, so that it tells no change by itself.
-        if event.mask & libc::FAN_ATTRIB != 0 {
-            self.links.count_changed(target);
-        }
-        let steps = content_steps(event.mask & !libc::FAN_ATTRIB);
-        if steps.is_empty() {
-            return;
-        }
-        if self.links.names(target).is_empty() && !self.links.is_sought(target) {
-            // A file that was made without a name has no watched one until it gets it.
-            if event.directory.is_some() || !self.links.is_watched(target) {
-                return;
-            }
-            self.links.seek(target);
-        }
-        let change = Parked {
-            steps,
-            via: None,
-            actor: actor(),
-            at,
-        };
-        self.tell_or_park(target, change, batch);
-    }
-
-    /// A change of a name that is not watched, perhaps of a file that is under another.
-    fn take_outside(
-        &mut self,
-        event: &Event<'_>,
-        key: &[u8],
-        at: Timestamp,
-        actor: FindActor<'_>,
-        batch: &mut Batch,
-    ) {
-        let Some(target) = event.target else {
-            return;
-        };
-        if event.mask & libc::FAN_ONDIR != 0 {
-            return;
-        }
-        let linked = event.mask & libc::FAN_CREATE != 0
-            && self.links.is_link(target)
-            && self.links.is_watched(target);
-        if self.links.is_idle() && !linked {
-            return;
-        }
-        let known = !self.links.names(target).is_empty();
-        if !linked && !known && !self.links.is_sought(target) {
-            return;
-        }
-        let mut steps = content_steps(event.mask);
-        if linked {
-            // A further name changes an attribute of the file: how many it has.
-            steps.insert(0, Step::Changed(Kind::Chmod));
-        }
-        if steps.is_empty() {
-            return;
-        }
-        if linked {
-            self.links.seek(target);
-        }
-        let directory = self.directories.path(key);
-        let via = directory.map(|path| path.join(OsStr::from_bytes(event.name)));
-        let via = via.filter(|via| !is_nameless(event, via)).map(Arc::from);
-        let change = Parked {
-            steps,
-            via,
-            actor: actor(),
-            at,
-        };
-        self.tell_or_park(target, change, batch);
-    }
-
-    /// Learns watched names that files get, and forgets those they lose.
-    fn keep_links(&mut self, event: &Event<'_>, target: &[u8], path: &Arc<Path>) {
-        if event.mask & libc::FAN_CREATE != 0 {
-            self.links.came(target);
-            if self.links.is_link(target) {
-                self.links.learn(target, Arc::clone(path));
-                self.links.seek(target);
-            }
-        }
-        if event.mask & libc::FAN_DELETE != 0 {
-            self.links.forget(target, path);
-            self.links.went(target);
-        }
-    }
-
-    /// Reports a change under the watched names of the file, or lets it wait until they are known.
-    fn tell_or_park(&mut self, target: &[u8], change: Parked, batch: &mut Batch) {
-        if change.steps.is_empty() {
-            return;
-        }
-        if !self.links.is_sought(target) {
-            return self.tell_links(target, &change, batch);
-        }
-        if let Some(change) = self.links.park(target, change) {
-            batch.overflowed += 1;
-            self.tell_links(target, &change, batch);
-        }
-    }
-
-    /// Reports a change of the file `target` under its watched names but the one it was made
-    /// through.
-    fn tell_links(&mut self, target: &[u8], change: &Parked, batch: &mut Batch) {
-        for path in self.links.names(target) {
-            if change.via.as_ref() == Some(&path) {
-                continue;
-            }
-            if !Directories::is_of(&path, target) {
-                self.links.forget(target, &path);
-                continue;
-            }
-            for step in &change.steps {
-                batch.notes.push(Note {
-                    path: Arc::clone(&path),
-                    step: *step,
-                    actor: change.actor.clone(),
-                    at: change.at,
-                    other: change.via.clone().map(Other::Link),
-                });
-            }
-        }
-    }
-
     fn watches(&self, directory: &Directory, path: &Path, itself: bool) -> bool {
         match (itself, directory.look) {
             (false, Look::All) => true,
@@ -642,56 +506,6 @@ impl Fanotify {
     }
 }
 
-/// The steps of an event that concern the file whatever its names.
-fn content_steps(mask: u64) -> Vec<Step> {
-    let content = libc::FAN_MODIFY | libc::FAN_CLOSE_WRITE | libc::FAN_ATTRIB;
-    steps(mask & content, || false).collect()
-}
-
-/// Whether the name of an event is the one the kernel makes up for a file without (`O_TMPFILE`):
-/// `#` and its number, where no such file is.
-fn is_nameless(event: &Event<'_>, path: &Path) -> bool {
-    let named = libc::FAN_CREATE | libc::FAN_DELETE;
-    let digits = event.name.strip_prefix(b"#").unwrap_or_default();
-    !digits.is_empty()
-        && digits.iter().all(u8::is_ascii_digit)
-        && event.mask & named == 0
-        && !exists(path)
-}
-
-fn exists(path: &Path) -> bool {
-    Reach::of(path).is_ok_and(|reach| fs::symlink_metadata(reach.path()).is_ok())
-}
-
-/// Whether the file `path` has further names.
-fn has_links(path: &Path) -> bool {
-    let metadata = Reach::of(path).and_then(|reach| fs::symlink_metadata(reach.path()));
-    metadata.is_ok_and(|metadata| metadata.is_file() && metadata.nlink() > 1)
-}
-
-/// The steps of a merged event in the most likely order. `exists` is asked only when the name both
-/// appeared and went away.
-fn steps(mask: u64, exists: impl FnOnce() -> bool) -> impl Iterator<Item = Step> {
-    let has = |bits: u64| mask & bits != 0;
-    let gone = [
-        has(libc::FAN_MOVED_FROM).then_some(Step::Changed(Kind::Rename)),
-        has(libc::FAN_DELETE).then_some(Step::Changed(Kind::Remove)),
-    ];
-    let there = [
-        has(libc::FAN_CREATE | libc::FAN_MOVED_TO).then_some(Step::Changed(Kind::Create)),
-        has(libc::FAN_MODIFY).then_some(Step::Changed(Kind::Write)),
-        has(libc::FAN_CLOSE_WRITE).then_some(Step::Closed),
-        has(libc::FAN_ATTRIB).then_some(Step::Changed(Kind::Chmod)),
-    ];
-    let both = gone.iter().any(Option::is_some) && there[0].is_some();
-    let gone_first = both && exists();
-    let (early, late) = match gone_first {
-        true => (gone.to_vec(), there.to_vec()),
-        false => (there.to_vec(), gone.to_vec()),
-    };
-    early.into_iter().chain(late).flatten()
-}
-
 /// Reads `bytes` as what the descriptor gives.
 #[cfg(fuzzing)]
 pub(super) fn fuzz_events(bytes: &[u8]) {
@@ -716,47 +530,5 @@ fn can_open_handles() -> Result<(), Refused> {
     match sys::open_by_handle(mount.as_fd(), kind, &handle) {
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => Err(Refused::Handles),
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_merged_event_is_told_in_the_order_that_fits_what_is_left() {
-        use Kind::{Chmod, Create, Remove, Rename, Write};
-        let check = |mask, exists: bool, expected: &[Step]| {
-            let told: Vec<_> = steps(mask, || exists).collect();
-            assert_eq!(told, expected);
-        };
-        let changed = Step::Changed;
-        let life = libc::FAN_CREATE | libc::FAN_MODIFY | libc::FAN_CLOSE_WRITE | libc::FAN_DELETE;
-        check(
-            life,
-            false,
-            &[
-                changed(Create),
-                changed(Write),
-                Step::Closed,
-                changed(Remove),
-            ],
-        );
-        check(
-            life,
-            true,
-            &[
-                changed(Remove),
-                changed(Create),
-                changed(Write),
-                Step::Closed,
-            ],
-        );
-        check(
-            libc::FAN_ATTRIB | libc::FAN_MOVED_FROM,
-            true,
-            &[changed(Chmod), changed(Rename)],
-        );
-        check(libc::FAN_Q_OVERFLOW, false, &[]);
     }
 }
