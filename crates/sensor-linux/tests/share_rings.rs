@@ -136,14 +136,8 @@ fn hidden(test: &str, kind: &str, noise: usize, open: impl FnOnce() -> Box<dyn S
         ..Origin::default()
     };
     let lost = || {
-        outlet
-            .books
-            .lock()
-            .unwrap()
-            .lost_of
-            .get(&origin)
-            .copied()
-            .unwrap_or_default()
+        let books = outlet.books.lock().unwrap();
+        books.lost_of.get(&origin).copied().unwrap_or_default()
     };
     // Which group it was is told at times by a record more or less.
     assert!(
