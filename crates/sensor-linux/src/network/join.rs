@@ -9,7 +9,6 @@
 //! - **Not here**: names, users, configuration.
 
 use std::{
-    collections::{BTreeMap, HashMap},
     hash::{Hash, Hasher},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
@@ -20,10 +19,16 @@ use yinglong_model::{
     event::{Direction, Protocol},
 };
 
-use super::{journal::Known, memory::Memory};
+use super::{
+    journal::Known,
+    memory::{Fingerprint, Memory, Secret, Table},
+    turns::{Turn, Turns, Wait},
+};
 
 /// Attempts that may wait for more sightings.
 pub(super) const PENDING: usize = 16_384;
+/// Turns kept, those included of attempts that have left.
+const TURNS: usize = 4 * PENDING;
 /// Attempts and flows remembered after their report.
 const REMEMBERED: usize = 65_536;
 
@@ -114,8 +119,20 @@ pub(super) struct Report {
     pub(super) state: Option<State>,
     /// Where its first record in the ring begins; absent when only packets told of it.
     pub(super) position: Option<u64>,
+    /// Which memory keeps that it must not be reported again, and until when.
+    pub(super) kind: Kind,
+    pub(super) until: Duration,
+}
+
+impl Report {
     /// What must not be reported again.
-    pub(super) known: Known,
+    pub(super) fn known(&self) -> Known {
+        Known {
+            key: Key::of(&self.attempt),
+            kind: self.kind,
+            until: self.until,
+        }
+    }
 }
 
 /// Attempt without what may differ between its sightings.
@@ -129,8 +146,8 @@ pub(super) struct Key {
 }
 
 impl Hash for Key {
-    /// In one piece: every attempt is looked up in several tables, and keyed hashers are slow at
-    /// small pieces. Memories know keys by their hash alone, so everything is in it.
+    /// In one piece: keyed hashers are slow at small ones. Tables know keys by their hash alone, so
+    /// everything is in it.
     fn hash<H: Hasher>(&self, state: &mut H) {
         let mut bytes = [0; 43];
         let mut place = bytes.as_mut_slice();
@@ -211,8 +228,6 @@ fn unspecified(ip: IpAddr) -> IpAddr {
     }
 }
 
-type Turn = (Duration, u64);
-
 #[derive(Debug)]
 struct Entry {
     report: Report,
@@ -226,9 +241,9 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Join {
     packet_hold: Duration,
-    pending: HashMap<Key, Entry>,
-    turns: BTreeMap<Turn, Key>,
-    serial: u64,
+    secret: Secret,
+    pending: Table<Entry>,
+    turns: Turns,
     ready: Vec<Report>,
     answered: Memory,
     unanswered: Memory,
@@ -242,9 +257,9 @@ impl Join {
     pub(super) fn new(packet_hold: Duration) -> Self {
         Self {
             packet_hold,
-            pending: HashMap::new(),
-            turns: BTreeMap::new(),
-            serial: 0,
+            secret: Secret::default(),
+            pending: Table::default(),
+            turns: Turns::default(),
             ready: Vec::new(),
             answered: Memory::new(ANSWERED_SPAN, REMEMBERED),
             unanswered: Memory::new(UNANSWERED_SPAN, REMEMBERED),
@@ -258,7 +273,8 @@ impl Join {
     pub(super) fn remember(&mut self, mut known: Vec<Known>) {
         known.sort_by_key(|known| known.until);
         for Known { key, kind, until } in known {
-            self.memory(kind).restore(&key, until);
+            let key = self.secret.fingerprint(&key);
+            self.memory(kind).restore(key, until);
         }
     }
 
@@ -280,9 +296,9 @@ impl Join {
         sighting: Sighting,
         position: Option<u64>,
     ) {
-        let key = Key::of(&attempt);
+        let key = self.secret.fingerprint(&Key::of(&attempt));
         if !self.pending.contains_key(&key) {
-            if !self.opens(now, &attempt, &key, sighting) {
+            if !self.opens(now, &attempt, key, sighting) {
                 return;
             }
             self.make_room(now);
@@ -328,27 +344,27 @@ impl Join {
             }
         };
         if complete {
-            self.settle(now, &key);
+            self.settle(now, key);
         } else if matches!(sighting, Sighting::Asked(_)) {
-            self.hold(&key, now + OUTCOME_HOLD);
+            self.hold(key, now + OUTCOME_HOLD);
         }
     }
 
     /// The attempts about which no more is awaited, in the order they became so.
     pub(super) fn take_ready(&mut self, now: Duration) -> Vec<Report> {
-        while let Some((&(due, _), &key)) = self.turns.first_key_value() {
+        while let Some(((due, _), key)) = self.first() {
             if due > now {
                 break;
             }
-            self.settle(now, &key);
+            self.settle(now, key);
         }
         std::mem::take(&mut self.ready)
     }
 
     /// Every attempt, ready or not: the end of observation.
     pub(super) fn take_all(&mut self, now: Duration) -> Vec<Report> {
-        while let Some((_, &key)) = self.turns.first_key_value() {
-            self.settle(now, &key);
+        while let Some((_, key)) = self.first() {
+            self.settle(now, key);
         }
         std::mem::take(&mut self.ready)
     }
@@ -361,7 +377,7 @@ impl Join {
         turns.sort_unstable_by_key(|(turn, _)| *turn);
         self.hurried += turns.len() as u64;
         for (_, key) in turns {
-            self.settle(now, &key);
+            self.settle(now, key);
         }
     }
 
@@ -392,7 +408,13 @@ impl Join {
     }
 
     /// Whether the sighting begins something that was not reported yet.
-    fn opens(&mut self, now: Duration, attempt: &Attempt, key: &Key, sighting: Sighting) -> bool {
+    fn opens(
+        &mut self,
+        now: Duration,
+        attempt: &Attempt,
+        key: Fingerprint,
+        sighting: Sighting,
+    ) -> bool {
         match sighting {
             Sighting::Ended { .. } => return false,
             Sighting::Accepted { waited, .. } if waited > LATE_ACCEPT => return false,
@@ -405,7 +427,7 @@ impl Join {
                 };
                 let step = |at: Duration| at.as_secs() / FLOW_STEP.as_secs();
                 if step(before) != step(until) {
-                    let (key, kind) = (*key, Kind::Flow);
+                    let (key, kind) = (Key::of(attempt), Kind::Flow);
                     self.renewed.push(Known { key, kind, until });
                 }
                 false
@@ -418,67 +440,67 @@ impl Join {
 
     fn make_room(&mut self, now: Duration) {
         if self.pending.len() >= PENDING
-            && let Some((_, &oldest)) = self.turns.first_key_value()
+            && let Some((_, oldest)) = self.first()
         {
             self.hurried += 1;
-            self.settle(now, &oldest);
+            self.settle(now, oldest);
+        }
+        if self.turns.len() >= TURNS {
+            let pending = &self.pending;
+            self.turns.clean(|turn, key| holds(pending, turn, key));
         }
     }
 
-    fn open(&mut self, now: Duration, occurred_at: Timestamp, attempt: Attempt, key: Key) {
+    /// Who leaves first, and when.
+    fn first(&mut self) -> Option<(Turn, Fingerprint)> {
+        let pending = &self.pending;
+        self.turns.first(|turn, key| holds(pending, turn, key))
+    }
+
+    fn open(&mut self, now: Duration, occurred_at: Timestamp, attempt: Attempt, key: Fingerprint) {
+        let turn = self.turns.give(Wait::Record, now + self.packet_hold, key);
         let report = Report {
             attempt,
             occurred_at,
             owner: None,
             state: None,
             position: None,
-            known: Known {
-                key,
-                kind: Kind::Flow,
-                until: now,
-            },
+            kind: Kind::Flow,
+            until: now,
         };
-        self.serial += 1;
-        let turn = (now + self.packet_hold, self.serial);
-        self.turns.insert(turn, key);
-        let on_wire = false;
-        self.pending.insert(
-            key,
-            Entry {
-                report,
-                turn,
-                on_wire,
-            },
-        );
+        let entry = Entry {
+            report,
+            turn,
+            on_wire: false,
+        };
+        self.pending.insert(key, entry);
     }
 
-    fn hold(&mut self, key: &Key, until: Duration) {
-        if let Some(entry) = self.pending.get_mut(key)
+    fn hold(&mut self, key: Fingerprint, until: Duration) {
+        if let Some(entry) = self.pending.get_mut(&key)
             && until < entry.turn.0
         {
-            self.turns.remove(&entry.turn);
-            entry.turn.0 = until;
-            self.turns.insert(entry.turn, *key);
+            entry.turn = self.turns.give(Wait::Outcome, until, key);
         }
     }
 
-    fn settle(&mut self, now: Duration, key: &Key) {
-        let Some(Entry {
-            mut report, turn, ..
-        }) = self.pending.remove(key)
-        else {
+    fn settle(&mut self, now: Duration, key: Fingerprint) {
+        let Some(Entry { mut report, .. }) = self.pending.remove(&key) else {
             return;
         };
-        self.turns.remove(&turn);
-        let kind = match (report.attempt.protocol, report.state) {
+        report.kind = match (report.attempt.protocol, report.state) {
             (Protocol::Udp, _) => Kind::Flow,
             (Protocol::Tcp, Some(_)) => Kind::Answered,
             (Protocol::Tcp, None) => Kind::Unanswered,
         };
-        report.known.kind = kind;
-        report.known.until = self.memory(kind).insert(now, key);
+        report.until = self.memory(report.kind).insert(now, key);
         self.ready.push(report);
     }
+}
+
+/// Whether an attempt still waits for that turn.
+fn holds(pending: &Table<Entry>, turn: Turn, key: Fingerprint) -> bool {
+    pending.get(&key).is_some_and(|entry| entry.turn == turn)
 }
 
 #[cfg(test)]

@@ -6,23 +6,34 @@ use std::{
     time::Duration,
 };
 
-/// Keys seen within a span of time, by a 64-bit hash under a secret of this process: a key costs
-/// the same few bytes whatever it is, and nobody outside can aim at a collision.
-#[derive(Debug)]
-pub(super) struct Memory {
-    span: Duration,
-    capacity: usize,
-    secret: RandomState,
-    expiry: HashMap<u64, Duration, BuildHasherDefault<Hashed>>,
-    /// In order of expiry at the time of entry; a key that was refreshed since is entered again
-    /// when its turn comes.
-    queue: VecDeque<(Duration, u64)>,
-    evicted: u64,
+/// Stands for a key: its 64-bit hash under a secret of this process, so that a key costs the same few
+/// bytes whatever it is, is hashed once however many tables it is looked up in, and nobody outside
+/// can aim at a collision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fingerprint(u64);
+
+impl Hash for Fingerprint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0);
+    }
 }
 
-/// Takes a key for its own hash: it is one already.
+/// What fingerprints are taken with.
 #[derive(Debug, Default)]
-struct Hashed(u64);
+pub(super) struct Secret(RandomState);
+
+impl Secret {
+    pub(super) fn fingerprint<K: Hash>(&self, key: &K) -> Fingerprint {
+        Fingerprint(self.0.hash_one(key))
+    }
+}
+
+/// A table by fingerprint.
+pub(super) type Table<V> = HashMap<Fingerprint, V, BuildHasherDefault<Hashed>>;
+
+/// Takes a fingerprint for its own hash: it is one already.
+#[derive(Debug, Default)]
+pub(super) struct Hashed(u64);
 
 impl Hasher for Hashed {
     fn finish(&self) -> u64 {
@@ -40,21 +51,32 @@ impl Hasher for Hashed {
     }
 }
 
+/// Keys seen within a span of time.
+#[derive(Debug)]
+pub(super) struct Memory {
+    span: Duration,
+    capacity: usize,
+    expiry: Table<Duration>,
+    /// In order of expiry at the time of entry; a key that was refreshed since is entered again
+    /// when its turn comes.
+    queue: VecDeque<(Duration, Fingerprint)>,
+    evicted: u64,
+}
+
 impl Memory {
     /// Keeps up to `capacity` keys, each for `span`.
     pub(super) fn new(span: Duration, capacity: usize) -> Self {
         Self {
             span,
             capacity,
-            secret: RandomState::new(),
-            expiry: HashMap::default(),
+            expiry: Table::default(),
             queue: VecDeque::new(),
             evicted: 0,
         }
     }
 
     /// Remembers the key from `now` on; answers until when.
-    pub(super) fn insert<K: Hash>(&mut self, now: Duration, key: &K) -> Duration {
+    pub(super) fn insert(&mut self, now: Duration, key: Fingerprint) -> Duration {
         self.forget(now);
         let expiry = now + self.span;
         self.restore(key, expiry);
@@ -62,12 +84,11 @@ impl Memory {
     }
 
     /// Remembers the key until `expiry`, as an earlier process did.
-    pub(super) fn restore<K: Hash>(&mut self, key: &K, expiry: Duration) {
-        let hash = self.secret.hash_one(key);
-        if self.expiry.insert(hash, expiry).is_some() {
+    pub(super) fn restore(&mut self, key: Fingerprint, expiry: Duration) {
+        if self.expiry.insert(key, expiry).is_some() {
             return;
         }
-        self.queue.push_back((expiry, hash));
+        self.queue.push_back((expiry, key));
         while self.expiry.len() > self.capacity {
             if let Some((_, oldest)) = self.queue.pop_front() {
                 self.expiry.remove(&oldest);
@@ -77,17 +98,15 @@ impl Memory {
     }
 
     /// Whether the key is remembered.
-    pub(super) fn contains<K: Hash>(&mut self, now: Duration, key: &K) -> bool {
+    pub(super) fn contains(&mut self, now: Duration, key: Fingerprint) -> bool {
         self.forget(now);
-        let hash = self.secret.hash_one(key);
-        self.expiry.get(&hash).is_some_and(|&expiry| expiry > now)
+        self.expiry.get(&key).is_some_and(|&expiry| expiry > now)
     }
 
     /// If the key is remembered, remembers it anew, and answers until when it was and is now.
-    pub(super) fn refresh<K: Hash>(&mut self, now: Duration, key: &K) -> Option<[Duration; 2]> {
+    pub(super) fn refresh(&mut self, now: Duration, key: Fingerprint) -> Option<[Duration; 2]> {
         self.forget(now);
-        let hash = self.secret.hash_one(key);
-        let before = *self.expiry.get(&hash).filter(|&&expiry| expiry > now)?;
+        let before = *self.expiry.get(&key).filter(|&&expiry| expiry > now)?;
         Some([before, self.insert(now, key)])
     }
 
@@ -97,15 +116,15 @@ impl Memory {
     }
 
     fn forget(&mut self, now: Duration) {
-        while let Some(&(entered, hash)) = self.queue.front() {
+        while let Some(&(entered, key)) = self.queue.front() {
             if entered > now {
                 break;
             }
             self.queue.pop_front();
-            match self.expiry.get(&hash) {
-                Some(&expiry) if expiry > now => self.queue.push_back((expiry, hash)),
+            match self.expiry.get(&key) {
+                Some(&expiry) if expiry > now => self.queue.push_back((expiry, key)),
                 _ => {
-                    self.expiry.remove(&hash);
+                    self.expiry.remove(&key);
                 }
             }
         }
@@ -122,23 +141,27 @@ mod tests {
 
     #[test]
     fn forgets_after_the_span_unless_refreshed() {
+        let secret = Secret::default();
+        let [a, b] = ["a", "b"].map(|key| secret.fingerprint(&key));
         let mut memory = Memory::new(at(10), 100);
-        memory.insert(at(0), &"a");
-        memory.insert(at(0), &"b");
-        assert_eq!(memory.refresh(at(9), &"a"), Some([at(10), at(19)]));
-        assert!(memory.contains(at(18), &"a"));
-        assert!(!memory.contains(at(10), &"b"));
-        assert_eq!(memory.refresh(at(30), &"a"), None);
+        memory.insert(at(0), a);
+        memory.insert(at(0), b);
+        assert_eq!(memory.refresh(at(9), a), Some([at(10), at(19)]));
+        assert!(memory.contains(at(18), a));
+        assert!(!memory.contains(at(10), b));
+        assert_eq!(memory.refresh(at(30), a), None);
     }
 
     #[test]
     fn forgets_the_oldest_first_when_full_and_counts_it() {
+        let secret = Secret::default();
+        let keys = ["a", "b", "c"].map(|key| secret.fingerprint(&key));
         let mut memory = Memory::new(at(10), 2);
-        for (second, key) in ["a", "b", "c"].into_iter().enumerate() {
-            memory.insert(at(second as u64), &key);
+        for (second, key) in keys.into_iter().enumerate() {
+            memory.insert(at(second as u64), key);
         }
-        assert!(!memory.contains(at(3), &"a"));
-        assert!(memory.contains(at(3), &"c"));
+        assert!(!memory.contains(at(3), keys[0]));
+        assert!(memory.contains(at(3), keys[2]));
         assert_eq!(memory.evicted(), 1);
         assert!(memory.queue.len() <= 2);
     }

@@ -40,6 +40,7 @@ mod packet;
 mod record;
 mod scope;
 mod sensor;
+mod turns;
 mod wire;
 
 use std::error::Error as _;

@@ -18,7 +18,7 @@ use super::{
     kernel::{self, Batch, Kernel},
     locals::Locals,
     lookup::Lookup,
-    memory::Memory,
+    memory::{Memory, Secret},
     packet::{self, Packet, Segment},
     record::Record,
     scope::Scope,
@@ -123,6 +123,7 @@ struct Run<'a> {
     /// Requests of others that pass through this host, by their sequence number: translation of
     /// addresses can make them look like its own.
     forwarded: Memory,
+    secret: Secret,
     /// Until when a request without record proves nothing.
     doubtful: Duration,
     /// Looked up and waiting one round for their names: an execution just before the connection
@@ -172,6 +173,7 @@ impl<'a> Run<'a> {
             locals: Locals::default(),
             lookup: Lookup::default(),
             forwarded: Memory::new(FORWARDED_SPAN, FORWARDED),
+            secret: Secret::default(),
             doubtful: since_boot() + DOUBT_AT_START,
             unnamed: Vec::new(),
             clock: since_boot(),
@@ -325,6 +327,7 @@ impl<'a> Run<'a> {
         };
         let with_kernel = self.sensor.kernel.is_some();
         let (join, locals, forwarded) = (&mut self.join, &mut self.locals, &mut self.forwarded);
+        let secret = &self.secret;
         let (mut malformed, mut packets) = (0, 0_u64);
         let more = capture.read(&mut |frame| {
             packets += 1;
@@ -334,7 +337,7 @@ impl<'a> Run<'a> {
                         if locals.contains(now, attempt.local.ip()) {
                             join.see(now, frame.at, attempt, sighting, None);
                         } else if let Some(isn) = passing(&packet) {
-                            forwarded.insert(now, &isn);
+                            forwarded.insert(now, secret.fingerprint(&isn));
                         }
                     }
                 }
@@ -468,7 +471,7 @@ impl<'a> Run<'a> {
             .partition(|report| self.scope.allows(&report.attempt).is_ok());
         if !filtered.is_empty() {
             outlet.filtered(filtered.len() as u64);
-            let known = filtered.iter().map(|report| report.known);
+            let known = filtered.iter().map(Report::known);
             self.reported.extend(known);
         }
         let orphans: Vec<Attempt> = wanted
@@ -516,7 +519,7 @@ impl<'a> Run<'a> {
             && report.position.is_none()
             && !self.catching_up
             && now >= self.doubtful
-            && !self.forwarded.contains(now, &isn)
+            && !self.forwarded.contains(now, self.secret.fingerprint(&isn))
     }
 
     fn emit_named(&mut self, outlet: &mut dyn Outlet) -> bool {
@@ -526,7 +529,7 @@ impl<'a> Run<'a> {
         let mut users = HashMap::new();
         for found in found {
             let occurred_at = found.report.occurred_at;
-            self.reported.push(found.report.known);
+            self.reported.push(found.report.known());
             let data = EventData::Connection(self.connection(found, &mut users));
             outlet.emit(Observation::Event { occurred_at, data });
         }
