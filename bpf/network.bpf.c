@@ -33,8 +33,8 @@
 #define WAKE_BYTES (256 * 1024)
 #define WAKE_PERIOD_NS 50000000ULL
 #define WAKE_MINIMUM_NS 1000000ULL
-#define JOURNAL_NOTES 32768
-#define JOURNAL_NOTE_BYTES 64
+#define JOURNAL_PAGES 2048
+#define JOURNAL_PAGE_BYTES 1024
 
 #define SOCK_OPS_TCP_CONNECT_CB 3
 #define PEER_ISN_READINGS 4
@@ -221,9 +221,9 @@ struct {
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, JOURNAL_NOTES);
+	__uint(max_entries, JOURNAL_PAGES);
 	__uint(key_size, sizeof(__u32));
-	__uint(value_size, JOURNAL_NOTE_BYTES);
+	__uint(value_size, JOURNAL_PAGE_BYTES);
 } journal SEC(".maps");
 
 #define SHARE_RING records

@@ -10,7 +10,7 @@ use libbpf_rs::{Link, MapCore, MapFlags, MapHandle};
 use yinglong_sensor::Outlet;
 
 use super::{
-    journal::{self, Note},
+    journal::{self, Note, Page},
     load::load,
     record::{self, Record},
 };
@@ -53,6 +53,8 @@ pub(super) struct Kernel {
     ring: Ring,
     shares: Shares,
     settings: Settings,
+    /// Of the journal.
+    page: Page,
     /// Attached in a way that ends with this process; where there are any, nothing can be adopted.
     bound: Vec<Link>,
     /// Somebody else loaded the programs.
@@ -117,6 +119,14 @@ pub(super) struct Batch {
     pub(super) corrupt: bool,
 }
 
+impl Batch {
+    /// Makes it empty, and keeps its room.
+    pub(super) fn clear(&mut self) {
+        self.taken.clear();
+        self.corrupt = false;
+    }
+}
+
 impl Kernel {
     /// Adopts what is attached, or loads and attaches. Without control groups the attempt is
     /// reported with its outcome; without the accept hooks the accepting process is looked up;
@@ -143,6 +153,7 @@ impl Kernel {
             attached,
             ring,
             settings: Settings::default(),
+            page: Page::default(),
             bound,
             adopted: was_adopted,
         };
@@ -289,42 +300,43 @@ impl Kernel {
         }
     }
 
-    /// Writes notes into the journal, where they stay when this process is killed.
-    pub(super) fn write_notes(&self, notes: &[Note]) -> Result<(), Error> {
-        let Ok(count) = u32::try_from(notes.len()) else {
-            return Ok(());
-        };
+    /// Writes notes, in the order of their numbers, into the journal, where they stay when this process
+    /// is killed.
+    pub(super) fn write_notes(&mut self, notes: &[Note]) -> Result<(), Error> {
+        let (mut slots, mut pages) = (Vec::new(), Vec::new());
+        for (at, note) in notes.iter().enumerate() {
+            if self.page.add(note) || at + 1 == notes.len() {
+                slots.push(Page::slot(note.number));
+                self.page.write_into(&mut pages);
+            }
+        }
+        let count = u32::try_from(slots.len()).unwrap_or_default();
         if count > 1 {
-            let (mut keys, mut values) = (Vec::new(), Vec::new());
-            for note in notes {
-                keys.extend(journal::slot(note.number).to_ne_bytes());
-                note.encode_into(&mut values);
-            }
-            let journal = map(&self.attached, "journal")?;
-            let written = journal.update_batch(&keys, &values, count, MapFlags::ANY, MapFlags::ANY);
-            if written.is_ok() {
-                return Ok(());
-            }
-            // Before Linux 5.6 one by one.
+            let keys: Vec<_> = slots.iter().flat_map(|slot| slot.to_ne_bytes()).collect();
+            map(&self.attached, "journal")?
+                .update_batch(&keys, &pages, count, MapFlags::ANY, MapFlags::ANY)
+                .map_err(|error| Error::Map("journal", Some(error)))
+        } else if let Some(&slot) = slots.first() {
+            self.put("journal", slot, &pages)
+        } else {
+            Ok(())
         }
-        let mut value = Vec::new();
-        for note in notes {
-            value.clear();
-            note.encode_into(&mut value);
-            self.put("journal", journal::slot(note.number), &value)?;
-        }
-        Ok(())
     }
 
-    /// The notes before `end`, as far as they were not overwritten.
-    pub(super) fn notes(&self, end: u64) -> Result<Vec<Note>, Error> {
+    /// The notes before `end`, as far as they were not overwritten. Notes written next are to begin with
+    /// that number.
+    pub(super) fn notes(&mut self, end: u64) -> Result<Vec<Note>, Error> {
         let begin = end.saturating_sub(journal::NOTES);
-        let mut notes = Vec::new();
-        for number in begin..end {
-            let value = self.get("journal", journal::slot(number))?;
-            let note = value.and_then(|value| Note::decode(&value));
-            notes.extend(note.filter(|note| note.number == number));
+        let mut notes: Vec<Note> = Vec::new();
+        let mut next = begin;
+        while next < end {
+            let page = self.get("journal", Page::slot(next))?.unwrap_or_default();
+            let known = Page::notes(&page).filter(|note| (next..end).contains(&note.number));
+            notes.extend(known);
+            next = Page::first_after(next);
         }
+        let page = self.get("journal", Page::slot(end))?.unwrap_or_default();
+        self.page.resume(end, &page);
         Ok(notes)
     }
 

@@ -51,15 +51,18 @@ impl Hasher for Hashed {
     }
 }
 
+/// Nanoseconds since boot: half the size of a duration, in tables that are looked into at random.
+type Nanos = u64;
+
 /// Keys seen within a span of time.
 #[derive(Debug)]
 pub(super) struct Memory {
     span: Duration,
     capacity: usize,
-    expiry: Table<Duration>,
+    expiry: Table<Nanos>,
     /// In order of expiry at the time of entry; a key that was refreshed since is entered again
     /// when its turn comes.
-    queue: VecDeque<(Duration, Fingerprint)>,
+    queue: VecDeque<(Nanos, Fingerprint)>,
     evicted: u64,
 }
 
@@ -85,6 +88,7 @@ impl Memory {
 
     /// Remembers the key until `expiry`, as an earlier process did.
     pub(super) fn restore(&mut self, key: Fingerprint, expiry: Duration) {
+        let expiry = nanos(expiry);
         if self.expiry.insert(key, expiry).is_some() {
             return;
         }
@@ -100,13 +104,13 @@ impl Memory {
     /// Whether the key is remembered.
     pub(super) fn contains(&mut self, now: Duration, key: Fingerprint) -> bool {
         self.forget(now);
-        self.expiry.get(&key).is_some_and(|&expiry| expiry > now)
+        self.until(now, key).is_some()
     }
 
     /// If the key is remembered, remembers it anew, and answers until when it was and is now.
     pub(super) fn refresh(&mut self, now: Duration, key: Fingerprint) -> Option<[Duration; 2]> {
         self.forget(now);
-        let before = *self.expiry.get(&key).filter(|&&expiry| expiry > now)?;
+        let before = self.until(now, key)?;
         Some([before, self.insert(now, key)])
     }
 
@@ -115,7 +119,13 @@ impl Memory {
         self.evicted
     }
 
+    fn until(&self, now: Duration, key: Fingerprint) -> Option<Duration> {
+        let until = self.expiry.get(&key).copied().map(Duration::from_nanos);
+        until.filter(|&until| until > now)
+    }
+
     fn forget(&mut self, now: Duration) {
+        let now = nanos(now);
         while let Some(&(entered, key)) = self.queue.front() {
             if entered > now {
                 break;
@@ -129,6 +139,11 @@ impl Memory {
             }
         }
     }
+}
+
+/// What does not fit, five hundred years, never comes.
+fn nanos(time: Duration) -> Nanos {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -137,6 +137,8 @@ struct Run<'a> {
     catching_up: bool,
     /// There were more records than one look takes.
     lagging: bool,
+    /// What was read last; its room is used again.
+    batch: Batch,
     quiet: Quiet,
     /// Records or packets were read in this round.
     seen: bool,
@@ -179,6 +181,7 @@ impl<'a> Run<'a> {
             clock: since_boot(),
             catching_up: false,
             lagging: false,
+            batch: Batch::default(),
             quiet: Quiet::default(),
             seen: false,
             books: Books::default(),
@@ -280,8 +283,9 @@ impl<'a> Run<'a> {
         let Some(kernel) = &mut self.sensor.kernel else {
             return Ok(false);
         };
-        let mut batch = Batch::default();
-        let more = kernel.read(&mut batch).map_err(unusable)?;
+        let batch = &mut self.batch;
+        batch.clear();
+        let more = kernel.read(batch).map_err(unusable)?;
         let drained = kernel.drained();
         if batch.corrupt {
             self.audit = Audit::new();
@@ -289,11 +293,11 @@ impl<'a> Run<'a> {
         let boot = boot_time();
         let mut malformed = 0;
         self.seen |= !batch.taken.is_empty() || !self.audit.finished();
-        for taken in batch.taken {
+        for taken in &batch.taken {
             if taken.observation {
                 self.books.read(taken.position);
             }
-            let Some(record) = taken.record else {
+            let Some(record) = &taken.record else {
                 malformed += 1;
                 continue;
             };
@@ -301,7 +305,7 @@ impl<'a> Run<'a> {
                 at,
                 attempt,
                 sighting,
-            } = record;
+            } = *record;
             if self.catching_up || self.lagging {
                 self.clock = self.clock.max(at);
             }
