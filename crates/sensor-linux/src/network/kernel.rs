@@ -111,20 +111,13 @@ pub(super) struct Taken {
     pub(super) record: Option<Record>,
 }
 
-/// What one look at the ring found.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    pub(super) taken: Vec<Taken>,
+/// How a look at the ring went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Look {
+    /// There may be more.
+    pub(super) more: bool,
     /// What was in the ring had to be skipped.
     pub(super) corrupt: bool,
-}
-
-impl Batch {
-    /// Makes it empty, and keeps its room.
-    pub(super) fn clear(&mut self) {
-        self.taken.clear();
-        self.corrupt = false;
-    }
 }
 
 impl Kernel {
@@ -235,10 +228,10 @@ impl Kernel {
         self.ring.skip_to(position);
     }
 
-    /// Takes what is there, up to a bound; says whether there may be more.
-    pub(super) fn read(&mut self, batch: &mut Batch) -> Result<bool, Error> {
+    /// Takes what is there, up to a bound.
+    pub(super) fn read(&mut self, mut take: impl FnMut(Taken)) -> Result<Look, Error> {
         let read = self.ring.read_at(BATCH, |position, bytes| {
-            batch.taken.push(Taken {
+            take(Taken {
                 position,
                 observation: record::is_observation(bytes),
                 record: record::decode(bytes),
@@ -248,14 +241,19 @@ impl Kernel {
             read_position: self.ring.position(),
             ..self.settings
         })?;
-        match read {
-            Ok(count) => Ok(count >= BATCH.records),
+        Ok(match read {
+            Ok(count) => Look {
+                more: count >= BATCH.records,
+                corrupt: false,
+            },
             Err(error) => {
                 tracing::warn!(%error, "skipped what was in the ring");
-                batch.corrupt = true;
-                Ok(false)
+                Look {
+                    more: false,
+                    corrupt: true,
+                }
             }
-        }
+        })
     }
 
     /// Position behind the last record read.
@@ -302,13 +300,21 @@ impl Kernel {
 
     /// Writes notes, in the order of their numbers, into the journal, where they stay when this process
     /// is killed.
-    pub(super) fn write_notes(&mut self, notes: &[Note]) -> Result<(), Error> {
+    pub(super) fn write_notes(&mut self, notes: impl Iterator<Item = Note>) -> Result<(), Error> {
         let (mut slots, mut pages) = (Vec::new(), Vec::new());
-        for (at, note) in notes.iter().enumerate() {
-            if self.page.add(note) || at + 1 == notes.len() {
-                slots.push(Page::slot(note.number));
+        let mut filling = None;
+        for note in notes {
+            let slot = Page::slot(note.number);
+            filling = Some(slot);
+            if self.page.add(&note) {
+                slots.push(slot);
                 self.page.write_into(&mut pages);
+                filling = None;
             }
+        }
+        if let Some(slot) = filling {
+            slots.push(slot);
+            self.page.write_into(&mut pages);
         }
         let count = u32::try_from(slots.len()).unwrap_or_default();
         if count > 1 {
@@ -388,16 +394,21 @@ mod tests {
         assert!(kernel.counted().unwrap().lost_details > 0);
 
         // Other tests connect meanwhile: the sum holds at some moment, not at every one.
-        let mut batch = Batch::default();
+        let mut taken = Vec::new();
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
-            while kernel.read(&mut batch).unwrap() {
+            loop {
+                let look = kernel.read(|record| taken.push(record)).unwrap();
+                assert!(!look.corrupt);
+                if !look.more {
+                    break;
+                }
                 kernel.give_up(kernel.position());
             }
             kernel.give_up(kernel.position());
             let counted = kernel.counted().unwrap();
-            let read = batch.taken.len() as u64;
-            let observed = batch.taken.iter().filter(|taken| taken.observation).count() as u64;
+            let read = taken.len() as u64;
+            let observed = taken.iter().filter(|taken| taken.observation).count() as u64;
             if counted.produced == read + lost(counted) + counted.lost_details
                 && counted.observations == observed + lost(counted)
             {
@@ -405,7 +416,6 @@ mod tests {
             }
             assert!(Instant::now() < deadline, "{read} read, {counted:?}");
         }
-        assert!(batch.taken.iter().all(|taken| taken.record.is_some()));
-        assert!(!batch.corrupt);
+        assert!(taken.iter().all(|taken| taken.record.is_some()));
     }
 }

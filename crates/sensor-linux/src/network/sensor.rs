@@ -15,7 +15,7 @@ use super::{
     books::{Books, Mark, RING},
     join::{Attempt, Join, Owner, Report, State},
     journal::{Known, Note},
-    kernel::{self, Batch, Kernel},
+    kernel::{self, Kernel, Look},
     locals::Locals,
     lookup::Lookup,
     memory::{Memory, Secret},
@@ -137,8 +137,6 @@ struct Run<'a> {
     catching_up: bool,
     /// There were more records than one look takes.
     lagging: bool,
-    /// What was read last; its room is used again.
-    batch: Batch,
     quiet: Quiet,
     /// Records or packets were read in this round.
     seen: bool,
@@ -181,7 +179,6 @@ impl<'a> Run<'a> {
             clock: since_boot(),
             catching_up: false,
             lagging: false,
-            batch: Batch::default(),
             quiet: Quiet::default(),
             seen: false,
             books: Books::default(),
@@ -279,41 +276,39 @@ impl<'a> Run<'a> {
 
     /// Says whether there may be more records.
     fn take_records(&mut self, outlet: &mut dyn Outlet) -> Result<bool, Error> {
-        let now = self.clock;
         let Some(kernel) = &mut self.sensor.kernel else {
             return Ok(false);
         };
-        let batch = &mut self.batch;
-        batch.clear();
-        let more = kernel.read(batch).map_err(unusable)?;
-        let drained = kernel.drained();
-        if batch.corrupt {
-            self.audit = Audit::new();
-        }
+        let (join, books, clock) = (&mut self.join, &mut self.books, &mut self.clock);
+        let follows = self.catching_up || self.lagging;
         let boot = boot_time();
-        let mut malformed = 0;
-        self.seen |= !batch.taken.is_empty() || !self.audit.finished();
-        for taken in &batch.taken {
+        let (mut records, mut malformed) = (0_u64, 0);
+        let look = kernel.read(|taken| {
+            records += 1;
             if taken.observation {
-                self.books.read(taken.position);
+                books.read(taken.position);
             }
-            let Some(record) = &taken.record else {
+            let Some(record) = taken.record else {
                 malformed += 1;
-                continue;
+                return;
             };
             let Record {
                 at,
                 attempt,
                 sighting,
-            } = *record;
-            if self.catching_up || self.lagging {
-                self.clock = self.clock.max(at);
+            } = record;
+            if follows {
+                *clock = (*clock).max(at);
             }
-            let now = now.max(self.clock);
             let position = Some(taken.position);
-            self.join
-                .see(now, boot.plus(at), attempt, sighting, position);
+            join.see(*clock, boot.plus(at), attempt, sighting, position);
+        });
+        let Look { more, corrupt } = look.map_err(unusable)?;
+        let drained = kernel.drained();
+        if corrupt {
+            self.audit = Audit::new();
         }
+        self.seen |= records > 0 || !self.audit.finished();
         if malformed > 0 {
             outlet.lose(DropReason::Malformed, malformed);
             self.told = true;
@@ -454,12 +449,10 @@ impl<'a> Run<'a> {
         self.reported.append(&mut self.join.take_renewed());
         if work || !self.reported.is_empty() {
             let first = self.books.mark.notes;
-            let notes: Vec<_> = (first..)
-                .zip(self.reported.drain(..))
-                .map(|(number, known)| Note { number, known })
-                .collect();
-            kernel.write_notes(&notes).map_err(unusable)?;
-            self.books.mark.notes += notes.len() as u64;
+            self.books.mark.notes += self.reported.len() as u64;
+            let notes = (first..).zip(self.reported.drain(..));
+            let notes = notes.map(|(number, known)| Note { number, known });
+            kernel.write_notes(notes).map_err(unusable)?;
             self.books.mark.at = now;
             outlet.mark(RING, self.books.mark.to_string());
             outlet.commit()?;
@@ -470,13 +463,19 @@ impl<'a> Run<'a> {
 
     /// Leaves out what the configuration does not want, and finds missing owners.
     fn admit(&mut self, now: Duration, reports: Vec<Report>, outlet: &mut dyn Outlet) -> bool {
-        let (wanted, filtered): (Vec<_>, Vec<_>) = reports
-            .into_iter()
-            .partition(|report| self.scope.allows(&report.attempt).is_ok());
-        if !filtered.is_empty() {
-            outlet.filtered(filtered.len() as u64);
-            let known = filtered.iter().map(Report::known);
-            self.reported.extend(known);
+        let mut wanted = reports;
+        let before = wanted.len();
+        let (scope, reported) = (&self.scope, &mut self.reported);
+        wanted.retain(|report| {
+            let allowed = scope.allows(&report.attempt).is_ok();
+            if !allowed {
+                reported.push(report.known());
+            }
+            allowed
+        });
+        let filtered = before - wanted.len();
+        if filtered > 0 {
+            outlet.filtered(filtered as u64);
         }
         let orphans: Vec<Attempt> = wanted
             .iter()
@@ -505,7 +504,7 @@ impl<'a> Run<'a> {
                 attribution,
             });
         }
-        !filtered.is_empty()
+        filtered > 0
     }
 
     /// Whether no socket can have made this request: the hooks tell of every one that does.
