@@ -57,7 +57,7 @@ impl Installation {
             "--detach",
             "--no-build",
             "--profile",
-            "dev",
+            profile(),
             "--port",
             &console,
         ])
@@ -74,7 +74,7 @@ impl Installation {
     pub fn stop(&self) -> anyhow::Result<()> {
         let mut run = Command::new(root().join("script/run"));
         succeed(
-            run.args(["--stop", "--profile", "dev", "--data"])
+            run.args(["--stop", "--profile", profile(), "--data"])
                 .arg(self.data())
                 .env("CARGO_TARGET_DIR", target()),
         )
@@ -257,6 +257,15 @@ pub fn binary(name: &str) -> PathBuf {
 fn target() -> PathBuf {
     let folder = binary("").join("..");
     folder.canonicalize().expect("it is there")
+}
+
+/// What was built with the test.
+const fn profile() -> &'static str {
+    if cfg!(debug_assertions) {
+        "dev"
+    } else {
+        "release"
+    }
 }
 
 /// Runs a program to its end.
