@@ -198,6 +198,22 @@ fn under_the_unit_we_ship_every_sensor_observes() {
     // CAP_SYS_MODULE and CAP_DAC_OVERRIDE are not among them.
     assert_eq!(bounding & (1 << 16 | 1 << 1), 0, "{bounding:x}");
 
+    // Who empties a ring goes before others: SCHED_RR is 2, the 41st field (proc_pid_stat(5)).
+    let policy_of = |stream: &str| {
+        let tasks = fs::read_dir(format!("/proc/{agent}/task")).unwrap();
+        tasks.flatten().find_map(|task| {
+            let stat = fs::read_to_string(task.path().join("stat")).ok()?;
+            let (name, fields) = stat.split_once(") ")?;
+            let policy = fields.split(' ').nth(38)?;
+            name.ends_with(&format!("({stream}"))
+                .then(|| policy.to_owned())
+        })
+    };
+    for stream in ["process", "connection", "dns", "syscall", "file"] {
+        assert_eq!(policy_of(stream).as_deref(), Some("2"), "{stream}");
+    }
+    assert_eq!(policy_of("inventory").as_deref(), Some("0"));
+
     let mark = format!("ylhardened{}", std::process::id());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let closed = listener.local_addr().unwrap();

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+    yinglong_sensor_linux::heap::stay_small();
     yinglong_sensor_linux::name_service::stay_within_this_program();
     let done = |()| ExitCode::SUCCESS;
     let outcome = match Arguments::parse().command {

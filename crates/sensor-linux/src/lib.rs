@@ -20,6 +20,7 @@ pub mod files;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod heap;
 pub mod inventory;
 pub mod logins;
 mod mapping;
@@ -28,6 +29,7 @@ pub mod name_service;
 mod namespace;
 pub mod network;
 mod packets;
+mod precedence;
 pub mod probe;
 pub mod process;
 mod quiet;

@@ -9,7 +9,7 @@ use super::{Check, State, plain, say};
 use crate::enrol;
 
 /// What each capability is needed for: number, name, what is lost without it.
-pub(super) const CAPABILITIES: [(u8, &str, &str, &str); 8] = [
+pub(super) const CAPABILITIES: [(u8, &str, &str, &str); 9] = [
     (39, "CAP_BPF", "eBPF", "eBPF"),
     (38, "CAP_PERFMON", "eBPF", "eBPF"),
     (
@@ -41,6 +41,12 @@ pub(super) const CAPABILITIES: [(u8, &str, &str, &str); 8] = [
         "CAP_SYS_PTRACE",
         "details of processes of other users",
         "其他用户进程的细节",
+    ),
+    (
+        23,
+        "CAP_SYS_NICE",
+        "its turn before other processes: on a busy host more is lost",
+        "优先于其他进程运行：主机繁忙时会丢失更多",
     ),
     (
         37,

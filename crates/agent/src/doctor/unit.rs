@@ -15,15 +15,16 @@ const FOLDERS: [&str; 4] = [
 /// Address families the agent opens sockets of.
 const FAMILIES: [&str; 5] = ["AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK", "AF_PACKET"];
 /// System calls that no group for ordinary services has, and the group that has them.
-const CALLS: [(&str, &str); 5] = [
+const CALLS: [(&str, &str); 6] = [
     ("bpf", "@privileged"),
     ("fanotify_init", "@privileged"),
     ("fanotify_mark", "@privileged"),
     ("open_by_handle_at", "@privileged"),
     ("perf_event_open", "@debug"),
+    ("sched_setscheduler", "@resources"),
 ];
 /// Settings that blind it: name, the values that do not, what is lost.
-const HARMFUL: [(&str, &[&str], &str); 10] = [
+const HARMFUL: [(&str, &[&str], &str); 11] = [
     (
         "PrivateUsers",
         &["no"],
@@ -57,6 +58,11 @@ const HARMFUL: [(&str, &[&str], &str); 10] = [
         "ProtectProc: processes of other users",
     ),
     ("ProcSubset", &["all"], "ProcSubset: counters of the kernel"),
+    (
+        "RestrictRealtime",
+        &["no"],
+        "RestrictRealtime: its turn before other processes",
+    ),
     (
         "ProtectHome",
         &["no", "read-only"],

@@ -20,8 +20,8 @@ use super::{
     tell::Teller,
 };
 use crate::{
-    accounts::Accounts, process::boot_id, quiet::Quiet, ring::wait_for_any, standing::Standing,
-    tree::Tree,
+    accounts::Accounts, precedence::Precedence, process::boot_id, quiet::Quiet, ring::wait_for_any,
+    standing::Standing, tree::Tree,
 };
 
 /// Time between two rounds unless the ring fills faster.
@@ -86,8 +86,10 @@ impl Sensor for Names {
     fn run(&mut self, context: &Context, outlet: &mut dyn Outlet) -> Result<(), Error> {
         let mut run = Run::new(self, outlet)?;
         let mut standing = Standing::default();
+        let mut precedence = Precedence::take("dns");
         let mut more = false;
         loop {
+            precedence.round();
             standing.look(run.sensor, outlet);
             let stopping = context.stopping();
             if !more && !stopping {

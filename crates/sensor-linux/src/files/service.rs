@@ -28,7 +28,7 @@ use super::{
     scope::{Look, Root, Scope, real_path},
     worker::Worker,
 };
-use crate::{accounts::Accounts, standing::Standing};
+use crate::{accounts::Accounts, precedence::Precedence, standing::Standing};
 
 /// How often configuration, web roots and the file system are compared with what is watched.
 const TICK: Duration = Duration::from_millis(500);
@@ -223,7 +223,9 @@ impl Run {
     ) -> Result<(), Error> {
         let mut last_read = None::<Instant>;
         let mut more = false;
+        let mut precedence = Precedence::take("file");
         while !context.stopping() {
+            precedence.round();
             let mut batch = Batch::default();
             if self.ticked.is_none_or(|ticked| ticked.elapsed() >= TICK) {
                 self.tick(service, context, &mut batch)?;

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     accounts::Accounts,
     packets::{self, Capture, Wanted, Way},
+    precedence::Precedence,
     process::{Audit, boot_id},
     quiet::Quiet,
     ring::wait_for_any,
@@ -90,8 +91,10 @@ impl Sensor for Connections {
     fn run(&mut self, context: &Context, outlet: &mut dyn Outlet) -> Result<(), Error> {
         let mut run = Run::new(self, outlet)?;
         let mut standing = Standing::default();
+        let mut precedence = Precedence::take("connection");
         let mut more = false;
         loop {
+            precedence.round();
             standing.look(run.sensor, outlet);
             let stopping = context.stopping();
             if !more && !stopping {

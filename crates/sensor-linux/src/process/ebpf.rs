@@ -25,6 +25,7 @@ use crate::{
     accounts::Accounts,
     attached::{self, Aligned, Attached, BpfIds},
     btf::Btf,
+    precedence::Precedence,
     ring::{Limit, Ring},
     share::Shares,
     tree::Tree,
@@ -165,8 +166,10 @@ impl Ebpf {
 
         let mut forks_marked: Option<Instant> = None;
         let mut quiet = 0;
+        let mut precedence = Precedence::take(STREAM);
         let mut dropped_others = self.counted()?.0.dropped_others;
         while !context.stopping() {
+            precedence.round();
             self.configure(&context.config().client)?;
             let patience = if quiet < QUIET_LOOKS {
                 BUSY_WAIT

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     accounts::Accounts,
     attached::{Attached, BpfIds},
+    precedence::Precedence,
     process::{Audit, Books, Counted, boot_id},
     ring::{Limit, Ring},
     share::Shares,
@@ -207,7 +208,9 @@ impl Syscalls {
         let mut standing = Standing::default();
         let mut filtered_at = Instant::now();
         let mut quiet = 0;
+        let mut precedence = Precedence::take(super::STREAM);
         while !context.stopping() {
+            precedence.round();
             self.configure(&context.config().client)?;
             standing.look(self, outlet);
             let patience = if quiet < QUIET_LOOKS {
