@@ -51,7 +51,12 @@ impl Segment {
         Self::create_at(path_of(dir, first_seq), epoch, first_seq)
     }
 
-    /// The same, in a file of any name.
+    /// What it is synced with.
+    pub(crate) fn handle(&self) -> (Arc<File>, PathBuf) {
+        (Arc::clone(&self.file), self.path.clone())
+    }
+
+    /// The same as [`Segment::create`], in a file of any name.
     pub(crate) fn create_at(path: PathBuf, epoch: u128, first_seq: u64) -> Result<Self, Error> {
         let file = OpenOptions::new()
             .read(true)

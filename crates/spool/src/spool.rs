@@ -69,6 +69,8 @@ struct Shared {
     epoch: u128,
     options: Options,
     state: Mutex<State>,
+    /// Held while syncing: who waits for it finds most of the work done.
+    syncing: Mutex<()>,
     appended: Condvar,
     released_file: File,
     _lock: Flock<File>,
@@ -82,8 +84,10 @@ struct State {
     note: Vec<u8>,
     /// Encoded frame, kept for its capacity.
     scratch: Vec<u8>,
-    /// Bytes of sealed segments that were not synced when they were sealed: none, by [`rotate`].
+    /// Everything up to it survives a power cut.
     synced_seq: u64,
+    /// Sealed since the last sync, oldest first.
+    unsynced: Vec<(Arc<File>, PathBuf)>,
 }
 
 impl State {
@@ -171,6 +175,14 @@ impl Spool {
         let state = State {
             released: read_released(&released_file).clamp(first - 1, last),
             synced_seq: 0,
+            // The process before may have ended without syncing them.
+            unsynced: segments
+                .iter()
+                .rev()
+                .skip(1)
+                .rev()
+                .map(Segment::handle)
+                .collect(),
             note: recovery.note.clone().unwrap_or_default(),
             scratch: Vec::new(),
             segments,
@@ -180,6 +192,7 @@ impl Spool {
             epoch,
             options,
             state: Mutex::new(state),
+            syncing: Mutex::new(()),
             appended: Condvar::new(),
             released_file,
             _lock: lock,
@@ -243,19 +256,46 @@ impl Spool {
     /// # Errors
     /// The disk refuses.
     pub fn sync(&self) -> Result<u64, Error> {
-        let (file, path, seq) = {
+        let _alone = self
+            .0
+            .syncing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (sealed, active, seq) = {
             let mut state = self.lock();
             let seq = state.next_seq() - 1;
             if seq == state.synced_seq {
                 return Ok(seq);
             }
-            let active = state.active();
-            (Arc::clone(&active.file), active.path.clone(), seq)
+            let active = state.active().handle();
+            (std::mem::take(&mut state.unsynced), active, seq)
         };
-        file.sync_data().map_err(failed("sync", &path))?;
+        let synced = self.sync_files(&sealed, &active);
         let mut state = self.lock();
-        state.synced_seq = state.synced_seq.max(seq);
+        match synced {
+            Ok(()) => state.synced_seq = state.synced_seq.max(seq),
+            Err(error) => {
+                state.unsynced.splice(0..0, sealed);
+                return Err(error);
+            }
+        }
         Ok(seq)
+    }
+
+    /// The oldest first: what is synced has no hole before it.
+    fn sync_files(
+        &self,
+        sealed: &[(Arc<File>, PathBuf)],
+        active: &(Arc<File>, PathBuf),
+    ) -> Result<(), Error> {
+        for (file, path) in sealed.iter().chain([active]) {
+            file.sync_data().map_err(failed("sync", path))?;
+        }
+        if sealed.is_empty() {
+            Ok(())
+        } else {
+            sync_dir(&self.0.dir)
+        }
     }
 
     /// Records from `from_seq` on (or from the first that exists), at most `max_records` and about
@@ -324,6 +364,7 @@ impl Spool {
             let path = state.segments[0].path.clone();
             fs::remove_file(&path).map_err(failed("remove", &path))?;
             state.segments.pop_front();
+            state.unsynced.retain(|(_, sealed)| *sealed != path);
         }
         let mut cursor = seq.to_le_bytes().to_vec();
         cursor.extend_from_slice(&crc32c::crc32c(&cursor).to_le_bytes());
@@ -397,21 +438,18 @@ impl Spool {
         }
     }
 
-    /// Begins a new segment that starts with the newest note. The old one is synced first, so
-    /// [`Spool::sync`] only ever has to look at the newest.
+    /// Begins a new segment that starts with the newest note. Syncing the old one is left to
+    /// [`Spool::sync`]: on a busy disk it takes seconds, in which nothing could be appended.
     fn rotate(&self, state: &mut State) -> Result<(), Error> {
         let next_seq = state.next_seq();
         let sealed = state.active();
         if next_seq == sealed.first_seq {
             return Ok(());
         }
-        sealed
-            .file
-            .sync_data()
-            .map_err(failed("sync", &sealed.path))?;
+        let sealed = sealed.handle();
         let segment = Segment::create(&self.0.dir, self.0.epoch, next_seq)?;
         state.segments.push_back(segment);
-        sync_dir(&self.0.dir)?;
+        state.unsynced.push(sealed);
         let note = std::mem::take(&mut state.note);
         let written = self.write_frame::<&[u8]>(state, &[], &note);
         state.note = note;

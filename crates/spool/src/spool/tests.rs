@@ -63,6 +63,32 @@ fn released_segments_are_deleted_and_the_newest_note_survives() {
 }
 
 #[test]
+fn a_sync_covers_sealed_segments_and_those_of_the_process_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let waiting = |spool: &Spool| spool.lock().unsynced.len();
+    let fill = |spool: &Spool| {
+        for n in 0..50 {
+            spool.append(&[format!("record {n}")], b"").unwrap();
+        }
+    };
+    let spool = open(dir.path());
+    fill(&spool);
+    let sealed = segment_paths(dir.path()).unwrap().len() - 1;
+    assert!(sealed > 3);
+    assert_eq!(waiting(&spool), sealed);
+    assert_eq!(spool.sync().unwrap(), 50);
+    assert_eq!(waiting(&spool), 0);
+
+    fill(&spool);
+    drop(spool);
+    let spool = open(dir.path());
+    assert!(waiting(&spool) > sealed);
+    spool.release(100).unwrap();
+    assert_eq!(waiting(&spool), 0);
+    assert_eq!(spool.sync().unwrap(), 100);
+}
+
+#[test]
 fn a_torn_tail_loses_the_last_batch_whole_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open(dir.path());
