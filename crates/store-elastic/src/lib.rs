@@ -10,9 +10,9 @@
 //! - **Formats**: an index per month of event time (`monitorYYYY_MM`, UTC) of the template
 //!   `yinglong-monitor`; `yinglong-meta`, a document per node with its position; `yinglong-refused`,
 //!   what the cluster would not take.
-//! - **Plain HTTP**: eight requests are made, all JSON, the same on both products. The `opensearch`
-//!   crate would bring an asynchronous client and its runtime behind a synchronous port, and is
-//!   refused by Elasticsearch's product check; `ureq` is in the workspace already.
+//! - **Plain HTTP**: a dozen requests are made, all JSON, the same for both products. The
+//!   `opensearch` crate would put an asynchronous client with its runtime behind a synchronous
+//!   port; `ureq` is in the workspace already.
 //! - **Pages** go on by time and id ([`search_after`]) without a point in time: both are unique and
 //!   never change, so a page can only gain events that arrived since.
 //! - **Not here**: the write-ahead log, snapshots and the care of a cluster.
