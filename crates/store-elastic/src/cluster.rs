@@ -241,6 +241,19 @@ pub(crate) fn keep_refused(client: &Client, id: &str, reason: &str, document: &s
         .map_err(|failure| failure.during("keep a refused event"))
 }
 
+/// How many refused events are kept.
+pub(crate) fn count_refused(client: &Client) -> Result<u64> {
+    #[derive(Deserialize)]
+    struct Counted {
+        count: u64,
+    }
+    match client.get::<Counted>(&format!("/{REFUSED_INDEX}/_count")) {
+        Ok(counted) => Ok(counted.count),
+        Err(failure) if failure.status() == Some(404) => Ok(0),
+        Err(failure) => Err(failure.during("count refused events")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

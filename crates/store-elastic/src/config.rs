@@ -57,6 +57,29 @@ impl fmt::Debug for Credentials {
     }
 }
 
+impl Credentials {
+    /// Reads `user:password`, or `ApiKey` and the key, from a text of one line.
+    ///
+    /// # Errors
+    /// `Invalid`: it is neither; the message does not repeat it.
+    pub fn parse(text: &str) -> Result<Self> {
+        let text = text.trim();
+        if let Some(key) = text.strip_prefix("ApiKey ") {
+            return Ok(Self::ApiKey(Zeroizing::new(key.trim().to_owned())));
+        }
+        match text.split_once(':') {
+            Some((user, password)) if !user.is_empty() && !text.contains('\n') => Ok(Self::Basic {
+                user: user.to_owned(),
+                password: Zeroizing::new(password.to_owned()),
+            }),
+            _ => Err(Error::new(
+                Kind::Invalid,
+                "credentials are one line, `user:password` or `ApiKey` and the encoded key",
+            )),
+        }
+    }
+}
+
 impl Options {
     /// A cluster at these addresses (`https://host:9200`), separated by commas. A user and a
     /// password in an address become the credentials.
@@ -106,7 +129,7 @@ impl Options {
             node: node.to_owned(),
             index_prefix: "monitor".to_owned(),
             request_timeout: Duration::from_secs(30),
-            retry_for: Duration::from_secs(30),
+            retry_for: Duration::from_secs(10),
             scan_for: Duration::from_secs(60),
         })
     }
@@ -180,6 +203,20 @@ mod tests {
         }
         let error = Options::new("https://u:geheim@:x", "n").unwrap_err();
         assert!(!error.to_string().contains("geheim"), "{error}");
+    }
+
+    #[test]
+    fn credentials_are_read_from_one_line() {
+        let read = |text: &str| Credentials::parse(text);
+        assert!(matches!(read("ApiKey abc=\n"), Ok(Credentials::ApiKey(key)) if *key == "abc="));
+        let Ok(Credentials::Basic { user, password }) = read("writer:a:b\n") else {
+            panic!("a colon may be in a password");
+        };
+        assert_eq!((user.as_str(), password.as_str()), ("writer", "a:b"));
+        for bad in ["", "geheim", ":geheim", "a:geheim\nb:c"] {
+            let error = read(bad).unwrap_err();
+            assert!(!error.to_string().contains("geheim"), "{error}");
+        }
     }
 
     #[test]

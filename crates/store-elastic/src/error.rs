@@ -73,7 +73,7 @@ impl Failure {
         let (kind, remedy) = match &self {
             Self::Unreachable { .. } | Self::Late => (
                 Kind::Unavailable,
-                "check that the cluster runs, its address and its certificate",
+                "no node of the cluster answers; check that it runs, its address and its certificate",
             ),
             Self::Shards { .. } => (
                 Kind::Unavailable,
@@ -87,7 +87,7 @@ impl Failure {
             Self::Refused { .. } | Self::Shards { .. } => {
                 format!("cannot {what}: {self}; {remedy}")
             }
-            _ => format!("cannot {what} in the event store: {remedy}"),
+            _ => format!("cannot {what}: {remedy}"),
         };
         Error::caused(kind, message, self)
     }

@@ -149,6 +149,14 @@ impl Elastic {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// Events kept in `yinglong-refused`, of all nodes and times.
+    ///
+    /// # Errors
+    /// The cluster does not answer.
+    pub fn kept_refused(&self) -> Result<u64> {
+        cluster::count_refused(&self.client)
+    }
+
     fn ingest(&self) -> MutexGuard<'_, Ingest> {
         // Whatever a panic left there is still to be sent.
         self.ingest.lock().unwrap_or_else(PoisonError::into_inner)
