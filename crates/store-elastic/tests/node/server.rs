@@ -44,8 +44,14 @@ fn start() -> Result<Node, String> {
         let said = child
             .wait_with_output()
             .map_err(|error| error.to_string())?;
-        let said = String::from_utf8_lossy(&said.stderr).into_owned();
-        return Err(said.lines().last().unwrap_or_default().to_owned());
+        let text = String::from_utf8_lossy(&said.stderr).into_owned();
+        // Only what the machine lacks is no fault.
+        assert_eq!(
+            said.status.code(),
+            Some(3),
+            "OpenSearch did not start: {text}"
+        );
+        return Err(text.lines().last().unwrap_or_default().to_owned());
     }
     Ok(Node {
         url,
