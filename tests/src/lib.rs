@@ -22,6 +22,7 @@ pub struct Installation {
     folder: tempfile::TempDir,
     console_port: u16,
     agent_port: u16,
+    settings: Vec<(String, String)>,
 }
 
 impl Installation {
@@ -30,6 +31,14 @@ impl Installation {
     /// # Errors
     /// Something does not start; the text has the end of its log.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// Starts one with these variables in its environment.
+    ///
+    /// # Errors
+    /// Something does not start; the text has the end of its log.
+    pub fn start_with(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("yinglong-e2e-").tempdir()?;
         // Both are free now; they are held together so that they differ.
         let (first, second) = (
@@ -40,6 +49,10 @@ impl Installation {
             folder,
             console_port: first.local_addr()?.port(),
             agent_port: second.local_addr()?.port(),
+            settings: settings
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
         };
         drop((first, second));
         installation.resume()?;
@@ -63,7 +76,8 @@ impl Installation {
         ])
         .args(["--agent-port", &agent, "--data"])
         .arg(self.data())
-        .env("CARGO_TARGET_DIR", target());
+        .env("CARGO_TARGET_DIR", target())
+        .envs(self.settings.iter().cloned());
         succeed(&mut run).map(drop)
     }
 

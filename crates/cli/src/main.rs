@@ -28,6 +28,8 @@ struct Cli {
 enum Command {
     /// Runs the server and its console.
     Server(commands::server::Args),
+    /// Looks at where events are kept.
+    Store(commands::store::Args),
     /// Creates the first administrator.
     Setup(commands::setup::Args),
     /// Shows how the fleet is.
@@ -65,6 +67,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Server(args) => commands::server::run(args),
+        Command::Store(args) => commands::store::run(&args),
         Command::Setup(args) => commands::setup::run(&args),
         Command::Status(args) => commands::status::run(&args),
         Command::Alerts(args) => commands::alerts::run(&args),

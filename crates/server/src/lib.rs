@@ -29,4 +29,4 @@ pub mod stories;
 mod training;
 pub mod worker;
 
-pub use server::{Error, Options, Server};
+pub use server::{Error, EventBackend, Options, Server};

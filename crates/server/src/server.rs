@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
@@ -39,6 +40,15 @@ const RETIRE_INTERVAL: Duration = Duration::from_secs(3600);
 /// Size of one segment of the write-ahead log.
 const LOG_SEGMENT_BYTES: u64 = 32 << 20;
 
+/// Where events are kept when not in the server's folder.
+pub trait EventBackend: fmt::Debug + Send + Sync {
+    /// Opens it for a write-ahead log, whose name is the same as long as the log is.
+    ///
+    /// # Errors
+    /// It cannot be used now, or not at all; the message says what to do.
+    fn open(&self, log: &str) -> yinglong_store::Result<Arc<dyn EventStore>>;
+}
+
 /// How a server is started.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -50,6 +60,8 @@ pub struct Options {
     pub names: Vec<String>,
     /// Largest write-ahead log in bytes; agents keep their events when it is full.
     pub log_max_bytes: u64,
+    /// Where events are kept; in the folder when `None`.
+    pub events: Option<Arc<dyn EventBackend>>,
 }
 
 /// Why the server does not run.
@@ -58,6 +70,9 @@ pub enum Error {
     /// The data folder cannot be used.
     #[error("the data folder cannot be used")]
     Store(#[from] yinglong_store::Error),
+    /// Events cannot be kept where they should be.
+    #[error("the event store cannot be used")]
+    Events(#[source] yinglong_store::Error),
     /// The write-ahead log cannot be used.
     #[error("the write-ahead log cannot be used")]
     Log(#[from] yinglong_spool::Error),
@@ -107,9 +122,8 @@ impl Server {
     /// # Errors
     /// See [`Error`]; nothing runs then.
     pub async fn start(options: Options) -> Result<Arc<Self>, Error> {
-        let (events, state) = yinglong_store_embedded::Embedded::open(&options.data)?;
-        let (events, state): (Arc<dyn EventStore>, Arc<dyn StateStore>) =
-            (Arc::new(events), Arc::new(state));
+        let (own_events, state) = yinglong_store_embedded::Embedded::open(&options.data)?;
+        let state: Arc<dyn StateStore> = Arc::new(state);
         let keys = options.data.join("keys");
         let authority = Arc::new(open_authority(&keys)?);
         let settings = Arc::new(Settings::open(Arc::clone(&state))?);
@@ -136,6 +150,20 @@ impl Server {
                 "the log ended in a batch that was never acknowledged; its agent sends it again"
             );
         }
+        let events: Arc<dyn EventStore> = match &options.events {
+            None => Arc::new(own_events),
+            Some(backend) => {
+                let here = own_events.usage()?.events;
+                if here > 0 {
+                    tracing::warn!(
+                        events = here,
+                        "events in the server's folder are not searched while they are kept elsewhere"
+                    );
+                }
+                let name = format!("log-{:032x}", log.epoch());
+                backend.open(&name).map_err(Error::Events)?
+            }
+        };
         let acked = acked(state.as_ref(), &log)?;
         let (intake, _) = Intake::start(log.clone(), acked);
 

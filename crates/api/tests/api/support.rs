@@ -94,6 +94,7 @@ impl Api {
             listen,
             names: names.clone(),
             log_max_bytes: 64 << 20,
+            events: None,
         };
         let server = runtime.block_on(Server::start(options)).unwrap();
         for (name, role) in people {

@@ -15,4 +15,5 @@ pub(crate) mod selftest;
 pub(crate) mod server;
 pub(crate) mod setup;
 pub(crate) mod status;
+pub(crate) mod store;
 pub(crate) mod token;

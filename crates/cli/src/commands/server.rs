@@ -12,7 +12,10 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use yinglong_server::Server;
 
-use crate::client::{CA_FILE, RUN_FILE, RunFile};
+use crate::{
+    client::{CA_FILE, RUN_FILE, RunFile},
+    commands::store::StoreArgs,
+};
 
 /// Runs the server and its console.
 #[derive(clap::Args)]
@@ -33,6 +36,8 @@ pub(crate) struct Args {
     /// Largest write-ahead log in bytes; agents keep their events while it is full.
     #[arg(long, value_name = "BYTES", default_value_t = 4 << 30)]
     log_max_bytes: u64,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -63,6 +68,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         listen: args.listen_agents,
         names: names.clone(),
         log_max_bytes: args.log_max_bytes,
+        events: args.store.backend()?,
     })
     .await?;
     let options = yinglong_api::Options {
