@@ -9,11 +9,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has to panic")]
 
-use std::{
-    collections::HashSet,
-    process::Command,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashSet, process::Command};
 
 use nix::unistd::geteuid;
 use serde_json::{Value, json};
@@ -75,7 +71,7 @@ fn weather(
         let order = json!({
             "kind": kind, "count": COUNT, "workers": 2, "token": token, "folder": folder.path(),
         });
-        let before = humantime(SystemTime::now());
+        let before = now();
         succeed(Command::new(binary("yinglong-agent")).args(["bench", "work", &order.to_string()]))
             .unwrap();
         let query = query(&mark);
@@ -102,17 +98,9 @@ fn weather(
     }
 }
 
-/// As `--since` takes it, a second earlier.
-fn humantime(time: SystemTime) -> String {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap() - Duration::from_secs(1);
-    let seconds = i64::try_from(since.as_secs()).unwrap();
-    let output = succeed(Command::new("date").args([
-        "-u",
-        "-d",
-        &format!("@{seconds}"),
-        "+%Y-%m-%dT%H:%M:%SZ",
-    ]));
-    let output = output.unwrap();
+/// The time, as `--since` takes it.
+fn now() -> String {
+    let output = succeed(Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%S.%6NZ"])).unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 

@@ -9,10 +9,10 @@ use std::{
     process::{Command, Stdio},
     sync::{
         Arc, Barrier,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
@@ -187,6 +187,9 @@ pub fn work(order: &Order) -> anyhow::Result<Figures> {
     }
     let wall_us = u64::try_from(started.elapsed().as_micros())?;
     outcome?;
+    if let Target::Server(server) = &*target {
+        server.accept_all(order.count);
+    }
     Ok(Figures {
         wall_us,
         cpu_us: cpu_us()?.saturating_sub(before),
@@ -229,11 +232,14 @@ impl Target {
 struct Server {
     address: SocketAddrV4,
     ending: Arc<AtomicBool>,
+    accepted: Arc<AtomicU32>,
 }
 
 impl Server {
     const THREADS: usize = 2;
     const BACKLOG: i32 = 4096;
+    /// Longest wait for what was not accepted yet when the storm ended.
+    const PATIENCE: Duration = Duration::from_secs(5);
 
     fn start() -> anyhow::Result<Self> {
         let fd = socket(
@@ -250,16 +256,32 @@ impl Server {
             bail!("the server of the storm has no address");
         };
         let ending = Arc::new(AtomicBool::new(false));
+        let accepted = Arc::new(AtomicU32::new(0));
         for _ in 0..Self::THREADS {
             let (listener, ending) = (listener.try_clone()?, Arc::clone(&ending));
+            let accepted = Arc::clone(&accepted);
             thread::spawn(move || {
                 // An accept that fails is a peer that has gone already.
                 while !ending.load(Ordering::Acquire) {
-                    drop(listener.accept());
+                    if listener.accept().is_ok() {
+                        accepted.fetch_add(1, Ordering::AcqRel);
+                    }
                 }
             });
         }
-        Ok(Self { address, ending })
+        Ok(Self {
+            address,
+            ending,
+            accepted,
+        })
+    }
+
+    /// Waits until every connection was accepted: one that was not has no process on that side.
+    fn accept_all(&self, count: u32) {
+        let begun = Instant::now();
+        while self.accepted.load(Ordering::Acquire) < count && begun.elapsed() < Self::PATIENCE {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn visit(&self, number: u32) -> io::Result<()> {
