@@ -10,7 +10,10 @@ use std::{
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use super::{machine, observer::Observer};
+use super::{
+    machine,
+    observer::{EVERY_STREAM, Observer},
+};
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -37,7 +40,7 @@ pub struct Idle {
 /// The agent does not start, or ends.
 pub fn idle(settle: Duration, time: Duration) -> anyhow::Result<Idle> {
     let folder = tempfile::tempdir().context("no temporary folder can be made")?;
-    let mut observer = Observer::start(folder.path())?;
+    let mut observer = Observer::start(folder.path(), &EVERY_STREAM)?;
     thread::sleep(settle);
     let observed = |observer: &mut Observer| -> anyhow::Result<u64> {
         let snapshot = observer.ask()?;

@@ -117,6 +117,12 @@ pub fn run(plan: &Plan, stop: &AtomicBool, tell: &dyn Fn(&str)) -> anyhow::Resul
                 watcher.as_str(),
                 run.wall_ms / 1000.0
             ));
+            for blind in &run.blind {
+                let note = format!("not observed here, so at no cost: {blind}");
+                if !report.notes.contains(&note) {
+                    report.notes.push(note);
+                }
+            }
             if let Some(Series { runs, .. }) = report.series.get_mut(place) {
                 runs.push(run);
             }
@@ -140,7 +146,7 @@ fn watched(plan: &Plan, watcher: Watcher, token: &str) -> anyhow::Result<Run> {
     match watcher {
         Watcher::None => Ok(Run::new(&order, &storm::spawn(&order)?)),
         Watcher::Agent => {
-            let mut observer = Observer::start(folder.path())?;
+            let mut observer = Observer::start(folder.path(), &[plan.kind.stream()])?;
             let before = observer.ask()?;
             let peak = Peak::watch(observer.pid());
             let figures = storm::spawn(&order)?;
@@ -150,6 +156,7 @@ fn watched(plan: &Plan, watcher: Watcher, token: &str) -> anyhow::Result<Run> {
             let mut run = Run::new(&order, &figures);
             run.agent(&order, &before, &after, &last, peak);
             run.captured(seen::in_spool(observer.state(), &order)?);
+            run.blind = observer.blind().to_vec();
             Ok(run)
         }
         Watcher::Auditd => {

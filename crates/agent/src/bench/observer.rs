@@ -72,20 +72,25 @@ pub(super) struct Observer {
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     state: PathBuf,
+    blind: Vec<String>,
 }
+
+/// What an ordinary host lets an agent observe.
+pub(super) const EVERY_STREAM: [&str; 5] = ["process", "connection", "dns", "file", "syscall"];
 
 impl Observer {
     /// Starts an agent that keeps everything in its spool, for counting.
-    pub(super) fn start(folder: &Path) -> anyhow::Result<Self> {
-        Self::with(folder, &[])
+    /// Without one of the streams asked for there is nothing to measure.
+    pub(super) fn start(folder: &Path, streams: &[&str]) -> anyhow::Result<Self> {
+        Self::with(folder, &[], streams)
     }
 
     /// Starts an agent that lets go of its spool whenever it is asked.
     pub(super) fn start_releasing(folder: &Path) -> anyhow::Result<Self> {
-        Self::with(folder, &["--release"])
+        Self::with(folder, &["--release"], &EVERY_STREAM)
     }
 
-    fn with(folder: &Path, options: &[&str]) -> anyhow::Result<Self> {
+    fn with(folder: &Path, options: &[&str], streams: &[&str]) -> anyhow::Result<Self> {
         let state = folder.join("agent");
         let watched = folder.join("storm");
         for path in [&state, &watched] {
@@ -111,11 +116,15 @@ impl Observer {
             input,
             output: BufReader::new(output.context("the agent has no output")?),
             state,
+            blind: Vec::new(),
         };
         let first = observer.hear().context("the agent did not start")?;
-        let blind = first.sensors.iter().find(|sensor| !sensor.running);
-        if let Some(sensor) = blind {
-            bail!("{} is not observed: {}", sensor.stream, sensor.reason);
+        for sensor in first.sensors.iter().filter(|sensor| !sensor.running) {
+            if streams.contains(&sensor.stream.as_str()) {
+                bail!("{} is not observed: {}", sensor.stream, sensor.reason);
+            }
+            let blind = format!("{}: {}", sensor.stream, sensor.reason);
+            observer.blind.push(blind);
         }
         thread::sleep(WARM_UP);
         Ok(observer)
@@ -123,6 +132,11 @@ impl Observer {
 
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Streams that are not observed, each with the reason.
+    pub(super) fn blind(&self) -> &[String] {
+        &self.blind
     }
 
     pub(super) fn state(&self) -> &Path {

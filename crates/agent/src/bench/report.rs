@@ -36,6 +36,9 @@ pub struct Run {
     pub drops: BTreeMap<String, u64>,
     /// Load of the machine before the storm.
     pub load: f64,
+    /// What the agent did not observe on this host; the report has it once.
+    #[serde(skip)]
+    pub blind: Vec<String>,
 }
 
 impl Run {

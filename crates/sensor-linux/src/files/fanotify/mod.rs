@@ -14,6 +14,9 @@ mod search;
 mod steps;
 mod sys;
 
+#[cfg(test)]
+pub(super) use self::sys::filesystem_id;
+
 use std::{
     collections::HashMap,
     ffi::OsStr,

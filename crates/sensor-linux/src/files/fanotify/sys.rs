@@ -109,7 +109,7 @@ pub(super) fn handle_of(path: &Path) -> io::Result<(i32, Vec<u8>)> {
 }
 
 /// Identity of the file system that holds `path`, as fanotify reports it.
-pub(super) fn filesystem_id(path: &Path) -> io::Result<u64> {
+pub(in crate::files) fn filesystem_id(path: &Path) -> io::Result<u64> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut answer = MaybeUninit::<libc::statfs>::zeroed();
     // SAFETY: `path` is a C string and `answer` has room for a `statfs`; both outlive the call.
