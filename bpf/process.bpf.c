@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later OR Apache-2.0
 /*
- * Executions, new processes and ended ones.
+ * Executions, new processes and ended ones, and control groups that are made.
  *
  * Only tracepoints, which every supported kernel has (5.10 and later) and which need neither kprobes
  * nor trampolines. Nothing is filtered here but the agent's own activity.
@@ -108,6 +108,56 @@ struct {
 #include "include/path.h"
 #include "include/share.h"
 
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct cgroup_root___process {
+	int hierarchy_id;
+};
+struct cgroup___process {
+	struct kernfs_node___share *kn;
+	struct cgroup_root___process *root;
+};
+struct css_set___process {
+	struct cgroup_subsys_state___share *subsys[1];
+};
+struct task_struct___process {
+	struct css_set___process *cgroups;
+};
+#pragma clang attribute pop
+
+/* A kernel may be without this controller, and the number differs by what it has. */
+enum cgroup_subsys_id___process {
+	pids_cgrp_id___process = 0x7fffffff,
+};
+
+static __always_inline bool is_set(__u32 setting)
+{
+	__u32 zero = 0;
+	__u32 *bits = bpf_map_lookup_elem(&settings, &zero);
+
+	return bits && (*bits & setting);
+}
+
+/* The group of a task in the hierarchy of pids, if it is one of version 1. */
+static __always_inline __u32 group_of_version_1(struct task_struct *current_task)
+{
+	struct task_struct___process *task = (void *)current_task;
+	struct cgroup_subsys_state___share *state = NULL;
+	struct cgroup___share *group;
+	void *set;
+
+	if (!is_set(SETTING_VERSION_1) || !bpf_core_field_exists(task->cgroups) ||
+	    !bpf_core_enum_value_exists(enum cgroup_subsys_id___process, pids_cgrp_id___process))
+		return 0;
+	set = BPF_CORE_READ(task, cgroups);
+	bpf_probe_read_kernel(&state, sizeof(state),
+			      set + bpf_core_field_offset(struct css_set___process, subsys) +
+				      sizeof(void *) *
+					      bpf_core_enum_value(enum cgroup_subsys_id___process,
+								  pids_cgrp_id___process));
+	group = BPF_CORE_READ(state, cgroup);
+	return BPF_CORE_READ(group, kn, id);
+}
+
 static __always_inline struct process_counters *begin(struct record_header *header, __u16 type)
 {
 	__u32 zero = 0;
@@ -209,6 +259,7 @@ int BPF_PROG(on_exec, struct task_struct *task, pid_t old_pid, struct linux_binp
 	record->start_boottime_ns = BPF_CORE_READ(task, start_boottime);
 	record->parent_start_boottime_ns = BPF_CORE_READ(parent, start_boottime);
 	record->cgroup_id = bpf_get_current_cgroup_id();
+	record->group_1 = group_of_version_1(task);
 	record->inode = BPF_CORE_READ(inode, i_ino);
 	record->device = BPF_CORE_READ(inode, i_sb, s_dev);
 	record->nlink = BPF_CORE_READ(inode, i_nlink);
@@ -330,15 +381,12 @@ int BPF_PROG(on_fork, struct task_struct *current_task, struct task_struct *chil
 /* Whether the end of a process is an event, and not only for the agent to know. */
 static __always_inline bool is_told(struct task_struct *task, __u32 status, bool excluded_task)
 {
-	__u32 zero = 0;
 	__u32 signal = status & 0x7f;
-	__u32 *bits;
 
 	/* Of the agent's own programs as well: who makes them fail may want to be rid of them. */
 	if (signal < 32 && (FAULT_SIGNALS >> signal & 1))
 		return true;
-	bits = bpf_map_lookup_elem(&settings, &zero);
-	if (!bits || !(*bits & SETTING_ALL_ENDS) || excluded_task)
+	if (!is_set(SETTING_ALL_ENDS) || excluded_task)
 		return false;
 	return !(BPF_CORE_READ(task, flags) & PF_KTHREAD);
 }
@@ -357,6 +405,7 @@ static __always_inline int tell_end(struct task_struct *task, struct task_struct
 	record.status = status;
 	record.start_boottime_ns = BPF_CORE_READ(leader, start_boottime);
 	record.cgroup_id = bpf_get_current_cgroup_id();
+	record.group_1 = group_of_version_1(task);
 	record.uid = BPF_CORE_READ(task, cred, uid.val);
 	/* Threads that ended before are in the sums of the process, but for its first one. */
 	record.user_ns = BPF_CORE_READ(signal, utime) + BPF_CORE_READ(task, utime);
@@ -420,5 +469,44 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	else if (bpf_ringbuf_output(&ring, &record, sizeof(record),
 				    wake_flag(record.header.ts_boot_ns)))
 		counts->dropped[RECORD_EXIT]++;
+	return 0;
+}
+
+/* Both versions. On a host of version 2 alone that is one per container, service and session. */
+SEC(TRACEPOINT "cgroup_mkdir")
+int BPF_PROG(on_group, struct cgroup___process *group, const char *path)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct scratch *s = bpf_map_lookup_elem(&scratches, &cpu);
+	struct group_record *record = (void *)s;
+
+	if (!s)
+		return 0;
+
+	struct process_counters *counts = begin(&record->header, RECORD_GROUP);
+
+	if (!counts)
+		return 0;
+	record->id = BPF_CORE_READ(group, kn, id);
+	record->hierarchy = BPF_CORE_READ(group, root, hierarchy_id);
+	record->reserved = 0;
+
+	long length = bpf_probe_read_kernel_str(record + 1, PATH_SPACE, path);
+
+	if (length < 0 || length > PATH_SPACE)
+		length = 0;
+	record->path_len = length;
+
+	__u64 size = length;
+
+	asm volatile("" : "+r"(size));
+	if (size > PATH_SPACE)
+		size = PATH_SPACE;
+	size += sizeof(*record);
+	record->header.size = size;
+	if (share_turns_away(size, SHARE_UNCOUNTED))
+		counts->shed[RECORD_GROUP]++;
+	else if (bpf_ringbuf_output(&ring, s, size, wake_flag(record->header.ts_boot_ns)))
+		counts->dropped[RECORD_GROUP]++;
 	return 0;
 }

@@ -15,6 +15,7 @@ enum record_type {
 	RECORD_FORK = 2,
 	RECORD_EXIT = 3,
 	RECORD_END = 4,
+	RECORD_GROUP = 5,
 	/* 16 and up: network.bpf.c; 48 and up: dns.bpf.c; 64 and up: syscall_abi.h */
 };
 

@@ -41,7 +41,7 @@ struct exec_record {
 	__u64 image_bytes;
 	__s64 image_ctime_secs; /* 0: this kernel does not say */
 	__u32 image_ctime_nanos;
-	__u32 reserved;
+	__u32 group_1; /* see SETTING_VERSION_1 */
 	__u32 device;
 	__u32 nlink;
 	__u32 pid;
@@ -98,12 +98,31 @@ struct end_record {
 	__u32 uid;
 	__u32 status; /* as wait(2) tells it */
 	char comm[16];
+	__u32 group_1; /* see SETTING_VERSION_1 */
+	__u32 reserved;
+};
+
+/*
+ * A control group was made. A container that ends at once has gone with its group before anybody asks
+ * what the group of its processes was. The path follows, from the root of its hierarchy.
+ */
+struct group_record {
+	struct record_header header;
+	__u64 id;
+	__u32 hierarchy; /* number of it, 0 for version 2 */
+	__u16 path_len;
+	__u16 reserved;
 };
 
 /* Bits of the map `settings`. */
 enum process_setting {
 	/* Report every end; otherwise only those by a signal that tells of a fault. */
 	SETTING_ALL_ENDS = 1,
+	/*
+	 * There are hierarchies of version 1: tell the group in that of pids as well, by the lower half of
+	 * its id, which is the inode's number there.
+	 */
+	SETTING_VERSION_1 = 2,
 };
 
 /* Value of the map `counters`, one per CPU; arrays are indexed by record type. */
@@ -120,6 +139,7 @@ _Static_assert(sizeof(struct record_header) == 24, "abi");
 _Static_assert(sizeof(struct exec_record) == 184, "abi");
 _Static_assert(sizeof(struct fork_record) == 72, "abi");
 _Static_assert(sizeof(struct exit_record) == 40, "abi");
-_Static_assert(sizeof(struct end_record) == 104, "abi");
+_Static_assert(sizeof(struct end_record) == 112, "abi");
+_Static_assert(sizeof(struct group_record) == 40, "abi");
 
 #endif

@@ -17,7 +17,7 @@ use yinglong_sensor::Outlet;
 use crate::{
     accounts::Accounts,
     attached::Attached,
-    process::{Groups, container_id},
+    process::{GroupId, Groups, container_id},
 };
 
 /// `struct share_slot`
@@ -137,7 +137,7 @@ fn table(attached: &Attached) -> Option<Vec<u8>> {
 fn origin(group: Group, groups: &mut Groups) -> Origin {
     match group {
         Group::Cgroup(id) => {
-            let found = groups.find(id, 0);
+            let found = groups.find(GroupId::of(id), 0);
             Origin {
                 container_id: found.container_id.clone(),
                 cgroup: found.path.clone(),

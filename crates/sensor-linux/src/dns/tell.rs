@@ -7,7 +7,7 @@ use yinglong_model::event::Dns;
 use super::{record::Asker, table::Exchange};
 use crate::{
     accounts::Accounts,
-    process::{Group, Groups},
+    process::{Group, GroupId, Groups},
     text::base_name,
     tree::{Entry, Tree, started_together},
 };
@@ -35,7 +35,7 @@ impl Teller {
         let parent = process.as_ref().and_then(|entry| self.parent(entry));
         let group = match asker.cgroup_id {
             0 => Group::default(),
-            id => self.groups.find(id, asker.pid),
+            id => self.groups.find(GroupId::of(id), asker.pid),
         };
         let answer = exchange.answer.unwrap_or_default();
         let user = (asker.pid != 0).then(|| {

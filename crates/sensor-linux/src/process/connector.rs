@@ -17,7 +17,7 @@ use super::{
     hashing::{Hashing, Wanted},
     lesser::{Lesser, Rounds},
     netlink::{Gaps, Kind, Message, Received, Socket},
-    record::{End, Image},
+    record::{End, GroupId, Image},
     snapshot::{self, Snapshot},
 };
 use crate::{
@@ -135,7 +135,7 @@ impl Connector {
         self.converter.end(&End {
             ts_boot_ns: since_boot_ns(),
             key: unknown(pid),
-            cgroup_id: 0,
+            group: GroupId::default(),
             usage: None,
             ppid,
             uid: known.map_or(0, |entry| entry.uid),

@@ -1,12 +1,13 @@
 //! Control groups: from the kernel's id to a path, and from a path to a container.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fs::File,
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
+use super::record::{GroupId, Made};
 use crate::text::printable;
 
 /// Groups remembered; a host with more containers than this asks the kernel more often.
@@ -35,7 +36,41 @@ pub(crate) struct Groups {
     /// There are hierarchies of version 1, which container engines may use instead: groups of
     /// version 2 then do not tell containers apart.
     earlier: bool,
-    known: HashMap<u64, Group>,
+    /// Number of the hierarchy of pids; 0 when that is version 2, as its groups have no other.
+    pids: u32,
+    known: Known<u64, Group>,
+    /// Containers by their group in the hierarchy of pids, of those that were made lately.
+    version_1: Known<u32, String>,
+}
+
+/// A bounded memory that forgets first what it was told first.
+#[derive(Debug)]
+struct Known<K, V> {
+    values: HashMap<K, V>,
+    order: VecDeque<K>,
+}
+
+impl<K, V> Default for Known<K, V> {
+    fn default() -> Self {
+        Self {
+            values: HashMap::new(),
+            order: VecDeque::new(),
+        }
+    }
+}
+
+impl<K: Copy + Eq + std::hash::Hash, V> Known<K, V> {
+    fn insert(&mut self, key: K, value: V) {
+        if self.values.insert(key, value).is_some() {
+            return;
+        }
+        self.order.push_back(key);
+        if self.order.len() > REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.values.remove(&oldest);
+        }
+    }
 }
 
 impl Groups {
@@ -43,16 +78,43 @@ impl Groups {
         let mounts = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
         let mounts = String::from_utf8_lossy(&mounts);
         let mount = cgroup2_mount(&mounts).and_then(|path| Some((File::open(&path).ok()?, path)));
+        let hierarchies = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
         Self {
             mount,
             earlier: has_version_1(&mounts),
-            known: HashMap::new(),
+            pids: hierarchy_of("pids", &hierarchies),
+            known: Known::default(),
+            version_1: Known::default(),
         }
     }
 
-    /// The group of that id; while it exists it is found even if the process `pid` is gone.
-    pub(crate) fn find(&mut self, id: u64, pid: u32) -> Group {
-        let mut group = self.version_2(id, pid).clone();
+    /// Whether groups of version 1 may be what tells containers apart.
+    pub(crate) fn ask_version_1(&self) -> bool {
+        self.earlier && self.pids != 0
+    }
+
+    /// Remembers a group from when it was made: one that is gone cannot be asked for.
+    pub(super) fn made(&mut self, made: &Made<'_>) {
+        let group = Group::of(printable(made.path));
+        if made.hierarchy == 0 {
+            self.known.insert(made.id, group);
+        } else if made.hierarchy == self.pids
+            && let Some(container) = group.container_id
+        {
+            // As `GroupId::version_1`: the inode's number.
+            let [low, _] = halves(made.id);
+            self.version_1.insert(low, container);
+        }
+    }
+
+    /// The group of that id. It is found as long as it exists, or when it was told of; else while the
+    /// process `pid` runs.
+    pub(crate) fn find(&mut self, group: GroupId, pid: u32) -> Group {
+        let GroupId { id, version_1 } = group;
+        let mut group = self.version_2(id, pid);
+        if group.container_id.is_none() && version_1 != 0 {
+            group.container_id = self.version_1.values.get(&version_1).cloned();
+        }
         if self.earlier && group.container_id.is_none() {
             let lines = std::fs::read(format!("/proc/{pid}/cgroup")).unwrap_or_default();
             group.container_id = container_of(&String::from_utf8_lossy(&lines));
@@ -60,24 +122,23 @@ impl Groups {
         group
     }
 
-    fn version_2(&mut self, id: u64, pid: u32) -> &Group {
-        if self.known.len() >= REMEMBERED && !self.known.contains_key(&id) {
-            self.known.clear();
+    fn version_2(&mut self, id: u64, pid: u32) -> Group {
+        if let Some(group) = self.known.values.get(&id) {
+            return group.clone();
         }
-        let mount = &self.mount;
-        self.known.entry(id).or_insert_with(|| {
-            let by_handle = mount.as_ref().and_then(|(directory, path)| {
-                let found = path_of(directory, id).ok()?;
-                Some(format!(
-                    "/{}",
-                    found.strip_prefix(path.as_str())?.trim_start_matches('/')
-                ))
-            });
-            by_handle
-                .or_else(|| of_process(pid))
-                .map(Group::of)
-                .unwrap_or_default()
-        })
+        let by_handle = self.mount.as_ref().and_then(|(directory, path)| {
+            let found = path_of(directory, id).ok()?;
+            Some(format!(
+                "/{}",
+                found.strip_prefix(path.as_str())?.trim_start_matches('/')
+            ))
+        });
+        let group = by_handle
+            .or_else(|| of_process(pid))
+            .map(Group::of)
+            .unwrap_or_default();
+        self.known.insert(id, group.clone());
+        group
     }
 }
 
@@ -96,6 +157,19 @@ fn container_of(lines: &str) -> Option<String> {
     lines
         .lines()
         .find_map(|line| container_id(line.splitn(3, ':').nth(2)?))
+}
+
+/// Number of a controller's hierarchy, by `/proc/cgroups`: name, number, groups, whether it is enabled.
+fn hierarchy_of(controller: &str, lines: &str) -> u32 {
+    let mut lines = lines.lines().map(str::split_whitespace);
+    let found = lines
+        .find_map(|mut words| (words.next()? == controller).then(|| words.next()?.parse().ok())?);
+    found.unwrap_or(0)
+}
+
+/// Lower and upper half of an id.
+fn halves(id: u64) -> [u32; 2] {
+    [id, id >> 32].map(|half| u32::try_from(half & u64::from(u32::MAX)).unwrap_or_default())
 }
 
 /// Whether controllers are mounted as hierarchies of their own.
@@ -242,7 +316,54 @@ mod tests {
             eprintln!("SKIPPED the_root_group_is_found_by_its_id: no cgroup2 mount");
             return;
         }
-        assert_eq!(groups.find(1, u32::MAX).path.as_deref(), Some("/"));
-        assert_eq!(groups.find(u64::MAX, u32::MAX), Group::default());
+        let id = |id| GroupId { id, version_1: 0 };
+        assert_eq!(groups.find(id(1), u32::MAX).path.as_deref(), Some("/"));
+        assert_eq!(groups.find(id(u64::MAX), u32::MAX), Group::default());
+    }
+
+    #[test]
+    fn a_group_that_is_gone_is_known_from_when_it_was_made() {
+        let container = "0123456789abcdef".repeat(4);
+        let path = format!("/docker/{container}");
+        let mut groups = Groups {
+            pids: 8,
+            ..Groups::default()
+        };
+        let id = u64::MAX - 1;
+        for hierarchy in [0, 7, 8] {
+            groups.made(&Made {
+                id: id - u64::from(hierarchy),
+                hierarchy,
+                path: path.as_bytes(),
+            });
+        }
+        let found = |groups: &mut Groups, id, version_1| {
+            let group = groups.find(GroupId { id, version_1 }, u32::MAX);
+            (group.path, group.container_id)
+        };
+        let both = (Some(path), Some(container.clone()));
+        assert_eq!(found(&mut groups, id, 0), both);
+        let [low, _] = halves(id - 8);
+        assert_eq!(found(&mut groups, 1, low), (None, Some(container)));
+        assert_eq!(found(&mut groups, 1, low + 1), (None, None));
+
+        for other in 0..REMEMBERED as u64 {
+            groups.made(&Made {
+                id: other,
+                hierarchy: 0,
+                path: b"/other",
+            });
+        }
+        assert_eq!(found(&mut groups, id, 0), (None, None));
+        let newest = REMEMBERED as u64 - 2;
+        assert_eq!(found(&mut groups, newest, 0).0.as_deref(), Some("/other"));
+    }
+
+    #[test]
+    fn the_number_of_a_hierarchy_is_read() {
+        let lines = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t1\t5\t1\npids\t8\t1\t1\n";
+        assert_eq!(hierarchy_of("pids", lines), 8);
+        assert_eq!(hierarchy_of("rdma", lines), 0);
+        assert_eq!(hierarchy_of("pids", "pids\tx"), 0);
     }
 }

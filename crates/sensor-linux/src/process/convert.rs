@@ -29,7 +29,7 @@ const NAMES_KEPT_SECS: u64 = 1;
 pub(super) struct Converter {
     pub(super) tree: Tree,
     pub(super) clock: Clock,
-    groups: Groups,
+    pub(super) groups: Groups,
     names: Names,
     page_bytes: u64,
 }
@@ -66,7 +66,7 @@ impl Converter {
         } else {
             command_line(exec.args)
         };
-        let group = self.groups.find(exec.cgroup_id, exec.key.pid);
+        let group = self.groups.find(exec.group, exec.key.pid);
         let process = Process {
             exe: Some(name.clone()).filter(|path| !path.is_empty()),
             name,
@@ -104,7 +104,7 @@ impl Converter {
 
     /// Where that content may be found.
     pub(super) fn wanted(&mut self, exec: &Exec<'_>, image: Image) -> Wanted {
-        let group = self.groups.find(exec.cgroup_id, exec.key.pid);
+        let group = self.groups.find(exec.group, exec.key.pid);
         Wanted {
             image,
             pid: exec.key.pid,
@@ -123,7 +123,7 @@ impl Converter {
 
     /// The event of an end that is told. To be asked before the tree learns of the end.
     pub(super) fn end(&mut self, end: &End<'_>) -> Observation {
-        let group = self.groups.find(end.cgroup_id, end.key.pid);
+        let group = self.groups.find(end.group, end.key.pid);
         let known = self.tree.known(end.key);
         let (entry, parentname) = known.map_or((None, String::new()), |(entry, parent)| {
             (Some(entry), parent)

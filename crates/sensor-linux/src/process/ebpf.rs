@@ -60,6 +60,8 @@ const FORKS_EVERY: Duration = Duration::from_secs(1);
 const HURRY_SHARE: usize = 4;
 /// `SETTING_ALL_ENDS` of `enum process_setting`.
 const ALL_ENDS: u32 = 1;
+/// `SETTING_VERSION_1`.
+const VERSION_1: u32 = 2;
 
 /// Reads the ring of the attached programs.
 #[derive(Debug)]
@@ -127,7 +129,10 @@ impl Ebpf {
 
     /// Tells the programs what to report.
     fn configure(&mut self, client: &Client) -> Result<(), Error> {
-        let setting = if client.exit { ALL_ENDS } else { 0 };
+        let mut setting = if client.exit { ALL_ENDS } else { 0 };
+        if self.converter.groups.ask_version_1() {
+            setting |= VERSION_1;
+        }
         if self.setting != Some(setting) {
             map(&self.attached, "settings")?
                 .update(&0u32.to_ne_bytes(), &setting.to_ne_bytes(), MapFlags::ANY)
@@ -231,6 +236,7 @@ impl Ebpf {
             }
             Ok(Record::Fork(fork)) => converter.tree.forked(fork.key, fork.parent, fork.uid),
             Ok(Record::Exit(exit)) => converter.tree.exited(exit.key, exit.ts_boot_ns),
+            Ok(Record::Made(made)) => converter.groups.made(&made),
             Ok(Record::End(end)) => {
                 batch.event(converter.end(&end));
                 converter.tree.exited(end.key, end.ts_boot_ns);

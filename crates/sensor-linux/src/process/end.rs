@@ -92,7 +92,7 @@ fn processor_ms(usage: Usage) -> (u64, u64) {
 mod tests {
     use yinglong_model::ProcessKey;
 
-    use super::*;
+    use super::{super::record::GroupId, *};
 
     const KEY: ProcessKey = ProcessKey {
         pid: 7,
@@ -103,7 +103,7 @@ mod tests {
         End {
             ts_boot_ns: 17_900_000,
             key: KEY,
-            cgroup_id: 1,
+            group: GroupId::of(1),
             usage: Some(Usage {
                 max_rss_pages: 3,
                 ..Usage::default()

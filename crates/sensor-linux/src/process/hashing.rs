@@ -313,6 +313,11 @@ fn open_by_path(wanted: &Wanted) -> io::Result<File> {
     let root = Path::new("/proc")
         .join(wanted.ppid.to_string())
         .join("root");
+    // The first program of a container was started from outside, where the path means another file.
+    let place = |path: &Path| fs::metadata(path).map(|root| (root.dev(), root.ino()));
+    if place(&root)? == place(Path::new("/"))? {
+        return Err(io::ErrorKind::NotFound.into());
+    }
     open(&root.join(relative), libc::O_NOFOLLOW)
 }
 

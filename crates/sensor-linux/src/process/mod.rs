@@ -44,7 +44,7 @@ pub(crate) use self::{
     container::{Group, Groups, container_id},
     convert::{Names, terminal},
     gap::boot_id,
-    record::absolute,
+    record::{GroupId, absolute},
 };
 pub use crate::attached::{BpfIds, hold};
 use crate::{

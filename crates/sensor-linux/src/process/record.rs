@@ -6,8 +6,10 @@ const EXEC: u16 = 1;
 const FORK: u16 = 2;
 const EXIT: u16 = 3;
 const END: u16 = 4;
+const GROUP: u16 = 5;
 
 const EXEC_BYTES: usize = 184;
+const GROUP_BYTES: usize = 40;
 /// `(uid_t)-1`: not set.
 const UNSET: u32 = u32::MAX;
 
@@ -51,7 +53,7 @@ pub(super) struct Exec<'a> {
     pub(super) ts_boot_ns: u64,
     pub(super) key: ProcessKey,
     pub(super) parent: ProcessKey,
-    pub(super) cgroup_id: u64,
+    pub(super) group: GroupId,
     pub(super) image: Image,
     pub(super) nlink: u32,
     pub(super) uid: u32,
@@ -68,6 +70,32 @@ pub(super) struct Exec<'a> {
     pub(super) comm: &'a [u8],
     pub(super) parent_comm: &'a [u8],
     pub(super) tty: &'a [u8],
+}
+
+/// The control groups a process is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct GroupId {
+    /// Of version 2.
+    pub(crate) id: u64,
+    /// In the hierarchy of pids, if that is one of version 1 and somebody looked; else 0.
+    pub(crate) version_1: u32,
+}
+
+impl GroupId {
+    /// Of version 2 alone.
+    pub(crate) const fn of(id: u64) -> Self {
+        Self { id, version_1: 0 }
+    }
+}
+
+/// A control group that was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Made<'a> {
+    pub(super) id: u64,
+    /// 0 for version 2.
+    pub(super) hierarchy: u32,
+    /// From the root of its hierarchy.
+    pub(super) path: &'a [u8],
 }
 
 /// Content that was executed: of one file no two contents have the same.
@@ -101,7 +129,7 @@ pub(super) struct Exit {
 pub(super) struct End<'a> {
     pub(super) ts_boot_ns: u64,
     pub(super) key: ProcessKey,
-    pub(super) cgroup_id: u64,
+    pub(super) group: GroupId,
     /// Only the programs tell.
     pub(super) usage: Option<Usage>,
     /// Parent at the end.
@@ -131,6 +159,7 @@ pub(super) enum Record<'a> {
     Fork(Fork),
     Exit(Exit),
     End(End<'a>),
+    Made(Made<'a>),
 }
 
 /// Bytes that are no record of ours.
@@ -174,7 +203,10 @@ impl<'a> Record<'a> {
                     ts_boot_ns: u64_at(bytes, 8)?,
                     key: key(88, 24)?,
                     parent: key(92, 32)?,
-                    cgroup_id: u64_at(bytes, 40)?,
+                    group: GroupId {
+                        id: u64_at(bytes, 40)?,
+                        version_1: u32_at(bytes, 76)?,
+                    },
                     image: Image {
                         device: user_device(u32_at(bytes, 80)?),
                         inode: u64_at(bytes, 48)?,
@@ -213,7 +245,10 @@ impl<'a> Record<'a> {
             END => Ok(Self::End(End {
                 ts_boot_ns: u64_at(bytes, 8)?,
                 key: key(72, 24)?,
-                cgroup_id: u64_at(bytes, 32)?,
+                group: GroupId {
+                    id: u64_at(bytes, 32)?,
+                    version_1: u32_at(bytes, 104)?,
+                },
                 usage: Some(Usage {
                     user_ns: u64_at(bytes, 40)?,
                     system_ns: u64_at(bytes, 48)?,
@@ -225,6 +260,14 @@ impl<'a> Record<'a> {
                 status: u32_at(bytes, 84)?,
                 comm: text_at(bytes, 88)?,
             })),
+            GROUP => {
+                let end = GROUP_BYTES + usize::from(u16_at(bytes, 36)?);
+                Ok(Self::Made(Made {
+                    id: u64_at(bytes, 24)?,
+                    hierarchy: u32_at(bytes, 32)?,
+                    path: until_nul(bytes.get(GROUP_BYTES..end).ok_or(Malformed)?),
+                }))
+            }
             _ => Err(Malformed),
         }
     }
@@ -337,7 +380,7 @@ mod tests {
 
     #[test]
     fn an_end_is_read_with_what_the_process_used() {
-        let mut bytes = vec![0; 104];
+        let mut bytes = vec![0; 112];
         let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
         put(16, &END.to_ne_bytes());
         for (at, value) in (8..80).step_by(8).skip(2).zip(1u64..) {
@@ -347,13 +390,17 @@ mod tests {
             put(at, &value.to_ne_bytes());
         }
         put(88, b"comm\0garbage");
+        put(104, &9u32.to_ne_bytes());
         let expected = End {
             ts_boot_ns: 0,
             key: ProcessKey {
                 pid: 100,
                 start_boottime_ns: 1,
             },
-            cgroup_id: 2,
+            group: GroupId {
+                id: 2,
+                version_1: 9,
+            },
             usage: Some(Usage {
                 user_ns: 3,
                 system_ns: 4,
@@ -367,6 +414,27 @@ mod tests {
         };
         assert_eq!(Record::parse(&bytes), Ok(Record::End(expected)));
         assert!(claims_end(&bytes) && !claims_exec(&bytes));
+        // Four bytes of nothing are behind it.
+        for length in 0..bytes.len() - 4 {
+            assert_eq!(Record::parse(&bytes[..length]), Err(Malformed), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_group_is_read_with_its_path() {
+        let mut bytes = vec![0; GROUP_BYTES];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        put(16, &GROUP.to_ne_bytes());
+        put(24, &77u64.to_ne_bytes());
+        put(32, &3u32.to_ne_bytes());
+        put(36, &8u16.to_ne_bytes());
+        bytes.extend(b"/docker\0");
+        let made = Made {
+            id: 77,
+            hierarchy: 3,
+            path: b"/docker",
+        };
+        assert_eq!(Record::parse(&bytes), Ok(Record::Made(made)));
         for length in 0..bytes.len() {
             assert_eq!(Record::parse(&bytes[..length]), Err(Malformed), "{length}");
         }

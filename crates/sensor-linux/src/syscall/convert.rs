@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     accounts::Accounts,
-    process::{Clock, Groups, Names, absolute, terminal},
+    process::{Clock, GroupId, Groups, Names, absolute, terminal},
     text::{base_name, command_line, printable},
     tree::Tree,
 };
@@ -62,7 +62,9 @@ impl Converter {
             .map(|(name, _)| base_name(&name).to_owned())
             .filter(|name| !name.is_empty())
             .unwrap_or_else(|| printable(record.parent_comm));
-        let group = self.groups.find(record.cgroup_id, record.key.pid);
+        let group = self
+            .groups
+            .find(GroupId::of(record.cgroup_id), record.key.pid);
         let tree = &self.tree;
         let described = describe(record, |pid| Some(tree.find(pid)?.name.clone()));
         let success = record.ret >= 0;
