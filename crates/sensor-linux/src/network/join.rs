@@ -29,6 +29,8 @@ use super::{
 pub(super) const PENDING: usize = 16_384;
 /// Turns kept, those included of attempts that have left.
 const TURNS: usize = 4 * PENDING;
+/// Attempts there is always room for.
+const KEPT: usize = 2_048;
 /// Attempts and flows remembered after their report.
 const REMEMBERED: usize = 65_536;
 
@@ -357,6 +359,10 @@ impl Join {
                 break;
             }
             self.settle(now, key);
+        }
+        if self.pending.is_empty() && self.pending.capacity() > KEPT {
+            self.pending.shrink_to(KEPT / 2);
+            self.turns = Turns::default();
         }
         std::mem::take(&mut self.ready)
     }

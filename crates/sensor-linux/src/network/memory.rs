@@ -51,6 +51,9 @@ impl Hasher for Hashed {
     }
 }
 
+/// Keys a memory always has room for.
+const ENOUGH: usize = 512;
+
 /// Nanoseconds since boot: half the size of a duration, in tables that are looked into at random.
 type Nanos = u64;
 
@@ -138,6 +141,16 @@ impl Memory {
                 }
             }
         }
+        self.shrink();
+    }
+
+    /// Gives back what a storm took and nothing needs any more.
+    fn shrink(&mut self) {
+        let enough = 2 * self.queue.len() + ENOUGH;
+        if self.expiry.capacity() > 4 * enough {
+            self.expiry.shrink_to(enough);
+            self.queue.shrink_to(enough);
+        }
     }
 }
 
@@ -179,5 +192,20 @@ mod tests {
         assert!(memory.contains(at(3), keys[2]));
         assert_eq!(memory.evicted(), 1);
         assert!(memory.queue.len() <= 2);
+    }
+
+    #[test]
+    fn gives_back_what_a_storm_took() {
+        let secret = Secret::default();
+        let mut memory = Memory::new(at(10), 100_000);
+        for key in 0..100_000 {
+            memory.insert(at(0), secret.fingerprint(&key));
+        }
+        let stays = secret.fingerprint(&"stays");
+        memory.insert(at(5), stays);
+        assert!(memory.expiry.capacity() >= 100_000);
+        assert!(memory.contains(at(12), stays));
+        assert!(memory.expiry.capacity() < 8 * ENOUGH);
+        assert!(memory.queue.capacity() < 8 * ENOUGH);
     }
 }
