@@ -99,6 +99,8 @@ pub(super) struct Note {
 /// What a source hands over at once.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
+    /// How often the kernel had something; most of it may concern nobody.
+    pub(super) reads: u64,
     /// In the order things happened.
     pub(super) notes: Vec<Note>,
     /// Directories that may hold files already.

@@ -178,6 +178,7 @@ impl Inotify {
                 Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             };
+            batch.reads += 1;
             let at = now();
             for event in events {
                 self.take(event, at, batch);

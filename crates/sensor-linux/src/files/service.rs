@@ -236,7 +236,8 @@ impl Run {
             let readable = self.wait(service, busy, eager)?;
             if readable || more {
                 more = service.read(&mut batch)?;
-                last_read = Some(Instant::now());
+                // Nothing after a gathering: whoever was busy is so no more.
+                last_read = (batch.reads > 0).then(Instant::now);
             }
             if let Some(fanotify) = &mut service.fanotify {
                 fanotify.tick(Instant::now(), &mut batch);

@@ -199,6 +199,7 @@ impl Fanotify {
                     break;
                 }
             };
+            batch.reads += 1;
             actors.start_batch();
             let at = Timestamp::from(std::time::SystemTime::now());
             for event in parse::events(buffer.get(..length).unwrap_or_default()) {
